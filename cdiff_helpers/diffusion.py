@@ -1,0 +1,163 @@
+"""The diffusion process: how a picture becomes noise, and what is known about the way back.
+
+Home: notebook 03. Letters follow Ho et al. 2020 (DDPM, arXiv:2006.11239) and Nichol & Dhariwal
+2021 (Improved DDPM, arXiv:2102.09672), except that time counts from 0: the tables have length T
+and t runs over 0 … T-1.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+MAX_BETA = 0.999  # beyond it the last step would erase everything: 1 / (1 - beta) blows up
+
+
+def cosine_alpha_bar(num_steps: int, s: float = 0.008) -> Tensor:
+    """The cosine schedule's ᾱ for t = 0 … T-1: float64 (T,), falling from almost 1 to 0.
+
+    Improved DDPM, eq. 17: ᾱ = f(u) / f(0), f(u) = cos²(π/2 · (u + s) / (1 + s)), u = (t + 1) / T.
+    """
+    u = torch.arange(1, num_steps + 1, dtype=torch.float64) / num_steps  # (T,)
+    f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+    return f / math.cos(s / (1 + s) * math.pi / 2) ** 2
+
+
+class DiffusionProcess(nn.Module):
+    """The forward process q and its tables `betas`, `alphas`, `alpha_bar`: float32 (T,).
+
+    Pictures are float (B, C, H, W) in [-1, 1], t is int64 (B,) in 0 … T-1. `betas` (T,) in (0, 1)
+    replaces the cosine schedule by another one. Raises ValueError for a schedule that cannot be.
+    """
+
+    def __init__(self, num_steps: int = 1000, *, betas: Tensor | None = None):
+        super().__init__()
+        check_num_steps(num_steps)
+        betas = cosine_betas(num_steps) if betas is None else check_betas(betas, num_steps)
+        self.num_steps = num_steps
+        alphas = 1 - betas  # float64 until here: products of T factors lose digits in float32
+        self.register_buffer("betas", betas.float())
+        self.register_buffer("alphas", alphas.float())
+        self.register_buffer("alpha_bar", alphas.cumprod(0).float())
+
+    def add_noise(
+        self,
+        x0: Tensor,
+        t: Tensor,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Jump from x0 straight to x_t; returns (xt, noise), both shaped like x0. DDPM, eq. 4."""
+        check_pictures(x0, t, self.num_steps)
+        if noise is None:
+            noise = gaussian_like(x0, generator)
+        alpha_bar = self.at(self.alpha_bar, t, x0)  # (B,) -> (B, 1, 1, 1)
+        xt = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
+        return xt, noise
+
+    def predict_x0(self, xt: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """The clean picture that xt and the noise eps imply, not clamped. DDPM, eq. 4 solved."""
+        alpha_bar = self.at(self.alpha_bar, t, xt)
+        return (xt - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
+
+    def predict_noise(self, xt: Tensor, t: Tensor, x0: Tensor) -> Tensor:
+        """The noise that xt and the clean picture x0 imply: the inverse of `predict_x0` in eps."""
+        alpha_bar = self.at(self.alpha_bar, t, xt)
+        return (xt - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
+
+    def posterior(
+        self, x0_hat: Tensor, xt: Tensor, t: Tensor, t_prev: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean (B, C, H, W) and variance (B, 1, 1, 1) of q(x_{t_prev} | x_t, x_0). DDPM, eq. 6-7.
+
+        `t_prev` (B,) is any earlier time, -1 means the clean picture; None means t - 1. Skipping
+        from t to t_prev is one step of a coarser chain, whose α is ᾱ_t / ᾱ_{t_prev}.
+        """
+        alpha_bar = self.at(self.alpha_bar, t, xt)
+        alpha_bar_prev = self.alpha_bar_before(t - 1 if t_prev is None else t_prev, xt)
+        alpha = alpha_bar / alpha_bar_prev
+        beta = 1 - alpha
+        mean = (
+            alpha_bar_prev.sqrt() * beta / (1 - alpha_bar) * x0_hat
+            + alpha.sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar) * xt
+        )
+        return mean, (1 - alpha_bar_prev) / (1 - alpha_bar) * beta
+
+    def alpha_bar_before(self, t_prev: Tensor, like: Tensor) -> Tensor:
+        """ᾱ at an earlier time t_prev (B,) in -1 … T-1, as (B, 1, 1, 1): 1 where t_prev is -1."""
+        alpha_bar = self.at(self.alpha_bar, t_prev.clamp(min=0), like)
+        return torch.where(t_prev.view_as(alpha_bar) < 0, torch.ones_like(alpha_bar), alpha_bar)
+
+    def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
+        """Entry t[i] of a (T,) table for picture i, shaped to broadcast: (B,) -> (B, 1, 1, 1)."""
+        return table.gather(0, t).view(-1, *[1] * (like.ndim - 1))
+
+
+def cosine_betas(num_steps: int) -> Tensor:
+    """The cosine schedule's β_t = 1 - ᾱ_t / ᾱ_{t-1}, at most 0.999: float64 (T,)."""
+    alpha_bar = cosine_alpha_bar(num_steps)
+    before = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])  # ᾱ_{-1} = 1: nothing is lost yet
+    return (1 - alpha_bar / before).clamp(max=MAX_BETA)
+
+
+def gaussian_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal noise shaped like x, drawn where the generator lives, moved to x's device."""
+    device = x.device if generator is None else generator.device
+    return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
+
+
+def check_num_steps(num_steps: int) -> None:
+    """Raise ValueError unless num_steps is a whole number of at least 1."""
+    if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 1:
+        raise ValueError(
+            f"num_steps is {num_steps!r}; a diffusion process needs a whole number of at least 1 "
+            "steps. Try DiffusionProcess(num_steps=1000)."
+        )
+
+
+def check_betas(betas: Tensor, num_steps: int) -> Tensor:
+    """The given betas as float64 (T,); raises ValueError unless there are T of them in (0, 1)."""
+    betas = torch.as_tensor(betas, dtype=torch.float64)
+    if betas.shape != (num_steps,):
+        raise ValueError(
+            f"betas has shape {tuple(betas.shape)}; num_steps={num_steps} needs ({num_steps},). "
+            "Give one beta per step or change num_steps."
+        )
+    if not bool(((betas > 0) & (betas < 1)).all()):
+        raise ValueError(
+            f"betas lie in [{betas.min():.4g}, {betas.max():.4g}]; each must be inside (0, 1). "
+            f"Clamp them, as the cosine schedule does: betas.clamp(1e-5, {MAX_BETA})."
+        )
+    return betas
+
+
+def check_pictures(x: Tensor, t: Tensor, num_steps: int) -> None:
+    """Raise ValueError unless x is a float batch and t holds one time in 0 … T-1 for each."""
+    if not x.is_floating_point():
+        raise ValueError(
+            f"the pictures have dtype {x.dtype}; expected floats in [-1, 1]. "
+            "Convert them with cdiff_helpers.data.to_model_range first."
+        )
+    if t.dtype != torch.int64 or t.shape != x.shape[:1]:
+        raise ValueError(
+            f"t has shape {tuple(t.shape)} and dtype {t.dtype}; expected one int64 time per "
+            f"picture, shape ({x.shape[0]},). Try torch.full(({x.shape[0]},), 500)."
+        )
+    # On an accelerator this look would wait for the device; gather() raises there instead.
+    if t.device.type == "cpu" and t.numel() and not 0 <= int(t.min()) <= int(t.max()) < num_steps:
+        raise ValueError(
+            f"t holds values from {int(t.min())} to {int(t.max())}; expected 0 … {num_steps - 1} "
+            f"(counted from 0). Draw it with torch.randint(0, {num_steps}, …)."
+        )
+
+
+def check_same_num_steps(model: Callable, process: DiffusionProcess) -> None:
+    """Raise ValueError where a network was made for another number of steps than the process."""
+    num_steps = getattr(model, "num_steps", process.num_steps)
+    if num_steps != process.num_steps:
+        raise ValueError(
+            f"the network was made for num_steps={num_steps}, the process has "
+            f"{process.num_steps}; the same t would mean different noise. "
+            f"Use DiffusionProcess(num_steps={num_steps})."
+        )

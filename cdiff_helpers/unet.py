@@ -1,0 +1,249 @@
+"""The conditional U-Net: a network that looks at a noisy picture, a time and a class, and says
+which part of the picture is noise.
+
+Home: notebook 04. About 4 million parameters, made for two CPU cores: the first thing it does is
+to fold each 2 x 2 patch of pixels into channels, so that all convolutions run at 16 x 16 or below.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cdiff_helpers.diffusion import DiffusionProcess, check_pictures
+
+
+class SinusoidalPositionEmbeddings(nn.Module):
+    """Times as waves: t (B,) -> (B, dim), sines then cosines of t at falling frequencies.
+
+    Vaswani et al. 2017, section 3.5. `dim` is even and at least 2; values lie in [-1, 1].
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        if dim < 2 or dim % 2:
+            raise ValueError(f"dim is {dim}; expected an even number of at least 2, such as 64.")
+        half = dim // 2
+        frequencies = torch.exp(-math.log(10_000) * torch.arange(half) / half)  # 1 … 1/10,000
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, t: Tensor) -> Tensor:
+        angles = t[:, None].float() * self.frequencies[None, :]  # (B, 1) * (1, half) -> (B, half)
+        return torch.cat([angles.sin(), angles.cos()], dim=1)  # (B, dim)
+
+
+class ConvBlock(nn.Module):
+    """Two 3 x 3 convolutions with a shortcut around them, steered by an embedding.
+
+    (B, in_channels, H, W) and (B, emb_dim) -> (B, out_channels, H, W). The embedding gives each
+    channel a scale and a shift after the second normalisation ("FiLM"). The last convolution
+    starts at zero, so a fresh block hands on what the shortcut brings.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, emb_dim: int):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(num_groups(in_channels), in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.scale_shift = nn.Linear(emb_dim, 2 * out_channels)
+        self.norm2 = nn.GroupNorm(num_groups(out_channels), out_channels)
+        self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.scale_shift(F.silu(emb))[:, :, None, None].chunk(2, dim=1)
+        h = self.norm2(h) * (1 + scale) + shift  # (B, C, H, W) * (B, C, 1, 1)
+        return self.shortcut(x) + self.conv2(F.silu(h))
+
+
+class SelfAttention(nn.Module):
+    """Every position looks at every other one: (B, C, H, W) -> the same shape.
+
+    Multi-head attention over the H * W positions (Vaswani et al. 2017, eq. 1) with a shortcut;
+    the output projection starts at zero. `channels` must be a multiple of `num_heads`.
+    """
+
+    def __init__(self, channels: int, num_heads: int = 4):
+        super().__init__()
+        if channels % num_heads:
+            raise ValueError(
+                f"channels is {channels}; expected a multiple of num_heads={num_heads}."
+            )
+        self.num_heads = num_heads
+        self.norm = nn.GroupNorm(num_groups(channels), channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = zero_init(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.num_heads, c // self.num_heads, h * w)
+        q, k, v = qkv.transpose(-1, -2).unbind(1)  # (B, 3C, H, W) -> 3 x (B, heads, H*W, C/heads)
+        attended = F.scaled_dot_product_attention(q, k, v)  # (B, heads, H*W, C/heads)
+        return x + self.out(attended.transpose(-1, -2).reshape(b, c, h, w))
+
+
+class Stage(nn.Module):
+    """A ConvBlock, with SelfAttention behind it where `attend` says so: (x, emb) -> h."""
+
+    def __init__(self, in_channels: int, out_channels: int, emb_dim: int, *, attend: bool = False):
+        super().__init__()
+        self.block = ConvBlock(in_channels, out_channels, emb_dim)
+        self.attention = SelfAttention(out_channels) if attend else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        return self.attention(self.block(x, emb))
+
+
+class Upsample(nn.Module):
+    """Copy each position, then convolve: (B, C, H, W) -> (B, C', 2H, 2W)."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class ConditionalUNet(nn.Module):
+    """The noise in a picture, given its time and class: eps = model(xt, t, y).
+
+    xt: float (B, 3, H, W), H and W multiples of 2 ** len(channels); t: int64 (B,) in 0 … T-1;
+    y: int64 (B,) in 0 … num_classes, where `null_class` == num_classes means "no class given".
+    Returns float32 (B, 3, H, W). Raises ValueError for other shapes, types and values.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        num_steps: int = 1000,
+        channels: tuple[int, ...] = (64, 96, 128),
+        emb_dim: int = 256,
+    ):
+        super().__init__()
+        check_sizes(num_classes, channels)
+        self.config = {  # what builds the same network again; stored beside its weights
+            "num_classes": num_classes,
+            "num_steps": num_steps,
+            "channels": list(channels),
+            "emb_dim": emb_dim,
+        }
+        self.num_steps, self.null_class = num_steps, num_classes
+        self.register_buffer("alpha_bar", DiffusionProcess(num_steps).alpha_bar, persistent=False)
+        self.time_embedding = nn.Sequential(
+            SinusoidalPositionEmbeddings(emb_dim),
+            nn.Linear(emb_dim, emb_dim),
+            nn.SiLU(),
+            nn.Linear(emb_dim, emb_dim),
+        )
+        self.class_embedding = nn.Embedding(num_classes + 1, emb_dim)  # the last row: no class
+        self.stem = nn.Conv2d(4 * 3, channels[0], 3, padding=1)  # 2 x 2 pixels of 3 colours
+        self.encoder, self.downs = encoder(channels, emb_dim)
+        self.middle = nn.ModuleList(
+            Stage(channels[-1], channels[-1], emb_dim, attend=attend) for attend in (True, False)
+        )
+        self.decoder, self.ups = decoder(channels, emb_dim)
+        self.norm = nn.GroupNorm(num_groups(channels[0]), channels[0])
+        self.head = zero_init(nn.Conv2d(channels[0], 4 * 3, 3, padding=1))
+
+    def forward(self, xt: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        check_inputs(self, xt, t, y)
+        emb = self.time_embedding(t) + self.class_embedding(y)  # (B, emb_dim)
+        v = self.velocity(xt, emb)
+        with torch.autocast(xt.device.type, enabled=False):
+            return velocity_to_noise(v.float(), xt.float(), self.alpha_bar[t])
+
+    def velocity(self, xt: Tensor, emb: Tensor) -> Tensor:
+        """The U itself: down while remembering, across the middle, up while recalling."""
+        h = self.stem(F.pixel_unshuffle(xt, 2))  # (B, 3, 32, 32) -> (B, 12, 16, 16) -> (B, C, …)
+        skips = []
+        for stage, down in zip(self.encoder, self.downs):
+            skips.append(h)  # as it enters the level
+            h = stage(h, emb)
+            skips.append(h)  # as it leaves
+            h = down(h)  # (B, C, H, W) -> (B, C', H/2, W/2)
+        for stage in self.middle:
+            h = stage(h, emb)
+        for stages, up in zip(self.decoder, self.ups):
+            for stage in stages:
+                h = stage(torch.cat([h, skips.pop()], dim=1), emb)  # the latest memory first
+            h = up(h)  # (B, C, H, W) -> (B, C', 2H, 2W)
+        h = self.head(F.silu(self.norm(h)))
+        return F.pixel_shuffle(h, 2)  # (B, 12, 16, 16) -> (B, 3, 32, 32)
+
+
+def encoder(channels: tuple[int, ...], emb_dim: int) -> tuple[nn.ModuleList, nn.ModuleList]:
+    """One Stage a level and what halves the picture after it; attention at the second level."""
+    stages, downs = nn.ModuleList(), nn.ModuleList()
+    for level, c in enumerate(channels):
+        stages.append(Stage(c, c, emb_dim, attend=level == 1))
+        last = level == len(channels) - 1
+        downs.append(nn.Identity() if last else nn.Conv2d(c, channels[level + 1], 3, 2, padding=1))
+    return stages, downs
+
+
+def decoder(channels: tuple[int, ...], emb_dim: int) -> tuple[nn.ModuleList, nn.ModuleList]:
+    """Two Stages a level, each beside a memory of the encoder's, and what doubles the picture."""
+    stages, ups = nn.ModuleList(), nn.ModuleList()
+    for level, c in reversed(list(enumerate(channels))):
+        pair = [Stage(2 * c, c, emb_dim, attend=level == 1) for _ in range(2)]
+        stages.append(nn.ModuleList(pair))
+        ups.append(Upsample(c, channels[level - 1]) if level else nn.Identity())
+    return stages, ups
+
+
+def velocity_to_noise(v: Tensor, xt: Tensor, alpha_bar: Tensor) -> Tensor:
+    """ε = √ᾱ v + √(1-ᾱ) xt, for v = √ᾱ ε - √(1-ᾱ) x0 (Salimans & Ho 2022, appendix D).
+
+    v and xt: (B, C, H, W), alpha_bar: (B,). The size of v does not depend on t, so one network
+    can say it equally well for every t; ε itself is nearly known at high t and hard at low t.
+    """
+    alpha_bar = alpha_bar[:, None, None, None]
+    return alpha_bar.sqrt() * v + (1 - alpha_bar).sqrt() * xt
+
+
+def num_groups(channels: int) -> int:
+    """Groups for GroupNorm: 32 as in DDPM, fewer where 32 does not divide the channels."""
+    return math.gcd(32, channels)
+
+
+def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
+    """The same layer with weight and bias zero, so that it starts by saying nothing."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def check_sizes(num_classes: int, channels: tuple[int, ...]) -> None:
+    """Raise ValueError unless there is a class and a level to build."""
+    if num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}; expected at least 1, such as 10.")
+    if not channels or any(c < 4 or c % 4 for c in channels):
+        raise ValueError(
+            f"channels is {tuple(channels)}; expected one width a level, each a multiple of 4, "
+            "such as (64, 96, 128)."
+        )
+
+
+def check_inputs(model: ConditionalUNet, xt: Tensor, t: Tensor, y: Tensor) -> None:
+    """Raise ValueError unless xt, t and y fit the network and each other."""
+    check_pictures(xt, t, model.num_steps)
+    multiple = 2 ** len(model.config["channels"])
+    if xt.ndim != 4 or xt.shape[1] != 3 or xt.shape[2] % multiple or xt.shape[3] % multiple:
+        raise ValueError(
+            f"xt has shape {tuple(xt.shape)}; expected (B, 3, H, W) with H and W multiples of "
+            f"{multiple}, such as ({len(xt)}, 3, 32, 32)."
+        )
+    if y.dtype != torch.int64 or y.shape != t.shape:
+        raise ValueError(
+            f"y has shape {tuple(y.shape)} and dtype {y.dtype}; expected one int64 class per "
+            f"picture, shape ({len(xt)},). Try torch.full(({len(xt)},), 3)."
+        )
+    on_cpu = y.device.type == "cpu" and y.numel()  # elsewhere this look would wait for the device
+    if on_cpu and not 0 <= int(y.min()) <= int(y.max()) <= model.null_class:
+        raise ValueError(
+            f"y holds values from {int(y.min())} to {int(y.max())}; expected 0 … "
+            f"{model.null_class - 1}, or null_class = {model.null_class} for no class."
+        )

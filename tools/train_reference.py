@@ -1,0 +1,121 @@
+"""Train the reference model: python tools/train_reference.py --out FOLDER [--updates N] [--seed 0]
+
+The default network on all of CIFAR-10, checkpointed each three minutes; the same command goes on
+where it stopped. Beside the checkpoint the run keeps `record.json` (what, where, how long) and a
+grid of fixed-seed samples of the averaged weights after 1, 2, 5, 10, 20, 40, … minutes of
+training. `tools/bundle_reference.py` makes the bundled files from such a folder.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from cdiff_helpers.data import ResidentLoader, load_cifar10
+from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.runtime import PACKAGES, installed_version, pick_device, seed_everything
+from cdiff_helpers.sampling import sample_conditional_images
+from cdiff_helpers.training import (
+    TrainConfig,
+    TrainState,
+    checkpointed,
+    load_checkpoint,
+    train,
+    write_whole,
+)
+from cdiff_helpers.unet import ConditionalUNet
+
+SNAPSHOT_MINUTES = (1, 2, 5, 10, 20, 40, 60, 80, 100, 120)
+PER_CLASS = 8
+SAMPLER = {"solver": "ddim", "num_steps": 30, "guidance_scale": 1.5, "seed": 0}
+
+
+def start(folder: Path, config: TrainConfig) -> tuple[TrainState, dict]:
+    """The run in the folder and its record, or a new one."""
+    device = pick_device()
+    if (folder / "record.json").exists():
+        return load_checkpoint(folder, device=device), json.loads(
+            (folder / "record.json").read_text()
+        )
+    seed_everything(config.seed)
+    model = ConditionalUNet().to(device)
+    record = {
+        "command": "python " + " ".join(sys.argv),
+        "seed": config.seed,
+        "hardware": f"{processor()}, {torch.get_num_threads()} threads, {device.type}",
+        "versions": {"python": platform.python_version()}
+        | {name: installed_version(name) for name in PACKAGES},
+        "sampler": SAMPLER,
+        "seconds": 0.0,
+        "snapshots": [],
+    }
+    return TrainState(model, config), record
+
+
+def processor() -> str:
+    """The processor's name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    names = [x for x in info.read_text().splitlines() if "model name" in x] if info.exists() else []
+    return names[0].split(":")[1].strip() if names else platform.processor()
+
+
+def snapshot(state: TrainState, process: DiffusionProcess, folder: Path, record: dict) -> None:
+    """Draw the fixed-seed grid (10 classes down, PER_CLASS across) and note when that was."""
+    labels = torch.arange(10).repeat_interleave(PER_CLASS)
+    images = sample_conditional_images(state.ema.model, process, labels, **SAMPLER)
+    grid = images.cpu().view(10, PER_CLASS, 3, 32, 32).permute(0, 3, 1, 4, 2)
+    pixels = (grid.reshape(320, PER_CLASS * 32, 3) * 255).round().to(torch.uint8).numpy()
+    name = f"samples_{record['seconds'] / 60:03.0f}_minutes.webp"
+    Image.fromarray(pixels).save(folder / name, lossless=True)
+    seen = state.index * state.config.batch_size
+    entry = {"minutes": record["seconds"] / 60, "images_seen": seen, "file": name}
+    record["snapshots"].append(entry)
+
+
+def run(state: TrainState, record: dict, folder: Path, root: str | None, stop_after: int) -> None:
+    """Train on, keeping the record; only the time spent training counts."""
+    data = load_cifar10(root)
+    loader = ResidentLoader(data, state.config.batch_size, state.config.seed, state.device)
+    process = DiffusionProcess().to(state.device)
+    steps = checkpointed(train(state, process, loader), state, folder, every_seconds=180)
+    progress = tqdm(total=state.config.num_updates, initial=state.index, mininterval=30)
+    since = time.monotonic()
+    for step in steps:
+        progress.update()
+        now = time.monotonic()
+        record["seconds"] += now - since
+        due = [m for m in SNAPSHOT_MINUTES if m * 60 <= record["seconds"]]
+        last = step.index + 1 in (state.config.num_updates, stop_after)
+        if len(due) > len(record["snapshots"]) or last:
+            snapshot(state, process, folder, record)
+        if step.index % 50 == 0 or last:
+            progress.set_postfix(loss=f"{torch.stack(state.losses[-50:]).mean():.4f}")
+            write_whole(folder / "record.json", json.dumps(record, indent=2).encode())
+        if last:
+            break
+        since = time.monotonic()
+    steps.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--root", help="folder of the data set (default: the course folder's)")
+    parser.add_argument("--updates", type=int, default=6_250, help="updates of 128 images")
+    parser.add_argument("--stop-after", type=int, default=0, help="stop early, after this update")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    config = TrainConfig(num_updates=args.updates, seed=args.seed, time_distribution="logit-normal")
+    args.out.mkdir(parents=True, exist_ok=True)
+    state, record = start(args.out, config)
+    run(state, record, args.out, args.root, args.stop_after)
+
+
+if __name__ == "__main__":
+    main()
