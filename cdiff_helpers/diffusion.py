@@ -41,57 +41,51 @@ class DiffusionProcess(nn.Module):
         self.register_buffer("alphas", alphas.float())
         self.register_buffer("alpha_bar", alphas.cumprod(0).float())
 
-    def add_noise(
-        self,
-        x0: Tensor,
-        t: Tensor,
-        noise: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Jump from x0 straight to x_t; returns (xt, noise), both shaped like x0. DDPM, eq. 4."""
+    def add_noise(self, x0: Tensor, t: Tensor, noise=None, generator=None) -> tuple[Tensor, Tensor]:
+        """Jump from x0 straight to x_t; returns (xt, noise), both shaped like x0. DDPM, eq. 4.
+
+        `noise` is drawn from the torch.Generator `generator` where it is not given.
+        """
         check_pictures(x0, t, self.num_steps)
-        if noise is None:
-            noise = gaussian_like(x0, generator)
-        alpha_bar = self.at(self.alpha_bar, t, x0)  # (B,) -> (B, 1, 1, 1)
-        xt = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
-        return xt, noise
+        noise = gaussian_like(x0, generator) if noise is None else noise
+        alpha_bar = look_up(self.alpha_bar, t, x0)  # (B,) -> (B, 1, 1, 1)
+        return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise, noise
 
     def predict_x0(self, xt: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """The clean picture that xt and the noise eps imply, not clamped. DDPM, eq. 4 solved."""
-        alpha_bar = self.at(self.alpha_bar, t, xt)
+        alpha_bar = look_up(self.alpha_bar, t, xt)
         return (xt - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
 
     def predict_noise(self, xt: Tensor, t: Tensor, x0: Tensor) -> Tensor:
-        """The noise that xt and the clean picture x0 imply: the inverse of `predict_x0` in eps."""
-        alpha_bar = self.at(self.alpha_bar, t, xt)
+        """The noise that xt and the clean picture x0 imply. DDPM, eq. 4 solved for it."""
+        alpha_bar = look_up(self.alpha_bar, t, xt)
         return (xt - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
 
     def posterior(
-        self, x0_hat: Tensor, xt: Tensor, t: Tensor, t_prev: Tensor | None = None
+        self, x0_hat: Tensor, xt: Tensor, t: Tensor, t_prev=None
     ) -> tuple[Tensor, Tensor]:
         """Mean (B, C, H, W) and variance (B, 1, 1, 1) of q(x_{t_prev} | x_t, x_0). DDPM, eq. 6-7.
 
-        `t_prev` (B,) is any earlier time, -1 means the clean picture; None means t - 1. Skipping
-        from t to t_prev is one step of a coarser chain, whose α is ᾱ_t / ᾱ_{t_prev}.
+        `t_prev` (B,) is any earlier time, -1 the clean picture, None t - 1. Skipping from t to
+        t_prev is one step of a coarser chain, whose α is ᾱ_t / ᾱ_{t_prev}.
         """
-        alpha_bar = self.at(self.alpha_bar, t, xt)
-        alpha_bar_prev = self.alpha_bar_before(t - 1 if t_prev is None else t_prev, xt)
+        t_prev = t - 1 if t_prev is None else t_prev
+        alpha_bar = look_up(self.alpha_bar, t, xt)
+        alpha_bar_prev = look_up(self.alpha_bar, t_prev, xt)
         alpha = alpha_bar / alpha_bar_prev
-        beta = 1 - alpha
-        mean = (
-            alpha_bar_prev.sqrt() * beta / (1 - alpha_bar) * x0_hat
-            + alpha.sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar) * xt
-        )
-        return mean, (1 - alpha_bar_prev) / (1 - alpha_bar) * beta
+        from_x0 = alpha_bar_prev.sqrt() * (1 - alpha) / (1 - alpha_bar)
+        from_xt = alpha.sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar)
+        variance = (1 - alpha_bar_prev) / (1 - alpha_bar) * (1 - alpha)
+        return from_x0 * x0_hat + from_xt * xt, variance
 
-    def alpha_bar_before(self, t_prev: Tensor, like: Tensor) -> Tensor:
-        """ᾱ at an earlier time t_prev (B,) in -1 … T-1, as (B, 1, 1, 1): 1 where t_prev is -1."""
-        alpha_bar = self.at(self.alpha_bar, t_prev.clamp(min=0), like)
-        return torch.where(t_prev.view_as(alpha_bar) < 0, torch.ones_like(alpha_bar), alpha_bar)
 
-    def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
-        """Entry t[i] of a (T,) table for picture i, shaped to broadcast: (B,) -> (B, 1, 1, 1)."""
-        return table.gather(0, t).view(-1, *[1] * (like.ndim - 1))
+def look_up(alpha_bar: Tensor, t: Tensor, like: Tensor) -> Tensor:
+    """Entry t[i] of the table ᾱ (T,) for picture i, shaped to broadcast: (B,) -> (B, 1, 1, 1).
+
+    Where t is -1 the picture is still clean, and the entry is 1.
+    """
+    entries = alpha_bar.gather(0, t.clamp(min=0))
+    return entries.where(t >= 0, 1.0).view(-1, *[1] * (like.ndim - 1))
 
 
 def cosine_betas(num_steps: int) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cdiff_helpers.diffusion import DiffusionProcess, check_same_num_steps
+from cdiff_helpers.diffusion import DiffusionProcess, check_same_num_steps, look_up
 
 IMAGE_SHAPE = (3, 32, 32)
 
@@ -88,7 +88,7 @@ def ddim_step(
     `eta` 0 adds no fresh noise; 1 adds as much as an ancestral step with the posterior's variance.
     """
     t, before = batch_times(frame, t_prev)
-    alpha_bar_prev = process.alpha_bar_before(before, frame.xt)
+    alpha_bar_prev = look_up(process.alpha_bar, before, frame.xt)
     _, variance = process.posterior(frame.x0, frame.xt, t, before)
     sigma2 = eta**2 * variance
     eps = process.predict_noise(frame.xt, t, frame.x0)
@@ -120,7 +120,7 @@ def denoise(
     own. Picture i starts from `seed + i`, whatever the batch. `clamp` keeps x0 in [-1, 1].
     """
     labels = check_labels(labels, model, process)
-    step, times = check_solver(process, solver, num_steps)
+    step, times = solver_and_times(process, solver, num_steps)
     check_model(model, process, guidance_scale)
     null_class = None if guidance_scale == 1 else model.null_class
     draw = seeded_noise(seed, len(labels), process.alpha_bar.device)
@@ -212,7 +212,7 @@ def check_labels(
     return labels.long().to(process.alpha_bar.device)
 
 
-def check_solver(
+def solver_and_times(
     process: DiffusionProcess, solver: str | Callable, num_steps: int | None
 ) -> tuple[Callable, list[int]]:
     """The solver's step and the times it visits; raises ValueError for what cannot be."""

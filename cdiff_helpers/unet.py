@@ -124,20 +124,11 @@ class ConditionalUNet(nn.Module):
     ):
         super().__init__()
         check_sizes(num_classes, channels)
-        self.config = {  # what builds the same network again; stored beside its weights
-            "num_classes": num_classes,
-            "num_steps": num_steps,
-            "channels": list(channels),
-            "emb_dim": emb_dim,
-        }
+        self.config = {"num_classes": num_classes, "num_steps": num_steps}  # for checkpoints
+        self.config |= {"channels": list(channels), "emb_dim": emb_dim}
         self.num_steps, self.null_class = num_steps, num_classes
         self.register_buffer("alpha_bar", DiffusionProcess(num_steps).alpha_bar, persistent=False)
-        self.time_embedding = nn.Sequential(
-            SinusoidalPositionEmbeddings(emb_dim),
-            nn.Linear(emb_dim, emb_dim),
-            nn.SiLU(),
-            nn.Linear(emb_dim, emb_dim),
-        )
+        self.time_embedding = time_embedding(emb_dim)
         self.class_embedding = nn.Embedding(num_classes + 1, emb_dim)  # the last row: no class
         self.stem = nn.Conv2d(4 * 3, channels[0], 3, padding=1)  # 2 x 2 pixels of 3 colours
         self.encoder, self.downs = encoder(channels, emb_dim)
@@ -172,6 +163,16 @@ class ConditionalUNet(nn.Module):
             h = up(h)  # (B, C, H, W) -> (B, C', 2H, 2W)
         h = self.head(F.silu(self.norm(h)))
         return F.pixel_shuffle(h, 2)  # (B, 12, 16, 16) -> (B, 3, 32, 32)
+
+
+def time_embedding(emb_dim: int) -> nn.Sequential:
+    """Waves, then a small network that makes of them what the blocks need: (B,) -> (B, emb_dim)."""
+    return nn.Sequential(
+        SinusoidalPositionEmbeddings(emb_dim),
+        nn.Linear(emb_dim, emb_dim),
+        nn.SiLU(),
+        nn.Linear(emb_dim, emb_dim),
+    )
 
 
 def encoder(channels: tuple[int, ...], emb_dim: int) -> tuple[nn.ModuleList, nn.ModuleList]:

@@ -1,0 +1,160 @@
+"""The course in a shell: python -m cdiff_helpers train | sample (--help says how)."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cdiff_helpers.data import (
+    CLASS_NAMES,
+    SOURCES,
+    ResidentLoader,
+    class_indices,
+    load_cifar10,
+    to_image_range,
+)
+from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.reference import load_reference
+from cdiff_helpers.runtime import PRESETS, Preset, course_preset, pick_device, seed_everything
+from cdiff_helpers.sampling import DEFAULT_STEPS, SOLVERS, denoise, solver_and_times
+from cdiff_helpers.training import (
+    TrainConfig,
+    TrainState,
+    checkpointed,
+    load_checkpoint,
+    save_checkpoint,
+    train,
+    write_whole,
+)
+from cdiff_helpers.unet import ConditionalUNet
+from cdiff_helpers.visualization import png_bytes, tile_images
+
+
+def train_command(args: argparse.Namespace) -> None:
+    """Train a ConditionalUNet into args.out, or go on with the run that lies there."""
+    preset, device = course_preset(args.preset), pick_device(args.device)
+    state = start_or_resume(args, preset, device)
+    if state.index >= state.config.num_updates:
+        print(f"The run in {args.out} is finished: {state.index} updates. Sample from it.")
+        return
+    data = load_cifar10(args.root, source=args.source or preset.source)
+    loader = ResidentLoader(data, state.config.batch_size, state.config.seed, device)
+    process = DiffusionProcess(state.model.num_steps).to(device)
+    steps = checkpointed(train(state, process, loader), state, args.out)
+    total = state.config.num_updates
+    with tqdm(steps, initial=state.index, total=total, unit=" updates") as progress:
+        for step in progress:
+            if step.index % 20 == 0:
+                progress.set_postfix(loss=f"{step.loss.item():.4f}")
+    print(f"Trained {state.index} updates; the run is in {args.out}.")
+
+
+def start_or_resume(args: argparse.Namespace, preset: Preset, device: torch.device) -> TrainState:
+    """The run in args.out where --resume allows it, else a new one, saved at once."""
+    if (args.out / "config.json").exists():
+        if not args.resume:
+            raise ValueError(
+                f"{args.out} holds a run already; --resume goes on with it, another --out "
+                "starts a new one."
+            )
+        return load_checkpoint(args.out, device=device)
+    changes = {"num_updates": args.updates, "batch_size": args.batch_size, "seed": args.seed}
+    given = {name: value for name, value in changes.items() if value is not None}
+    config = TrainConfig.for_preset(preset, **given)
+    seed_everything(config.seed)
+    state = TrainState(ConditionalUNet().to(device), config)
+    save_checkpoint(args.out, state)  # a folder that cannot be written is found out now
+    return state
+
+
+def sample_command(args: argparse.Namespace) -> None:
+    """Draw args.per_class pictures of each class, one row a class, into args.out."""
+    device = pick_device(args.device)
+    if args.checkpoint:
+        model = load_checkpoint(args.checkpoint, device=device).ema.model
+        process = DiffusionProcess(model.num_steps)
+    else:
+        model, process, _ = load_reference()
+        print("Drawing with the bundled reference; --checkpoint FOLDER takes a run of yours.")
+    classes = class_indices([int(c) if c.isdigit() else c for c in args.classes.split(",")])
+    if args.per_class < 1:
+        raise ValueError(f"--per-class is {args.per_class}; expected at least 1.")
+    labels = [label for label in classes for _ in range(args.per_class)]
+    model, process = model.to(device), process.to(device)
+    images = draw(model, process, labels, args)
+    write_whole(args.out, png_bytes(tile_images(images, args.per_class), scale=args.enlarge))
+    rows = ", ".join(CLASS_NAMES[label] for label in classes)
+    print(f"{args.out}: {len(labels)} pictures; rows from the top: {rows}.")
+
+
+def draw(model, process: DiffusionProcess, labels: list[int], args: argparse.Namespace) -> Tensor:
+    """sample_conditional_images with a progress bar over all reverse steps of all pictures."""
+    _, times = solver_and_times(process, args.solver, args.num_steps)
+    options = {"solver": args.solver, "num_steps": args.num_steps}
+    options["guidance_scale"] = args.guidance_scale
+    images = []
+    with tqdm(total=len(labels) * len(times), unit=" steps") as progress:
+        for start in range(0, len(labels), 100):  # a hundred at a time bounds the memory
+            some = labels[start : start + 100]
+            for frame in denoise(model, process, some, seed=args.seed + start, **options):
+                progress.update(len(some) * (frame.t >= 0))
+            images.append(to_image_range(frame.xt))
+    return torch.cat(images)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cdiff_helpers", description="Train the course's model and draw with it."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+
+    one = commands.add_parser("train", help="train a run into a folder", **defaults)
+    one.set_defaults(run=train_command)
+    one.add_argument("--out", type=Path, required=True, help="the run's folder")
+    one.add_argument(
+        "--preset", choices=PRESETS, help="sizes; chosen for this machine if not given"
+    )
+    one.add_argument("--updates", type=int, help="optimiser steps; the preset's if not given")
+    one.add_argument("--batch-size", type=int, help="images an update; the preset's if not given")
+    one.add_argument("--seed", type=int, default=0, help="of weights, order and noise")
+    one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    one.add_argument("--root", help="folder of the data set; the course folder's if not given")
+    one.add_argument("--source", choices=SOURCES, help="of the pictures; the preset's if not given")
+    one.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+
+    one = commands.add_parser("sample", help="draw pictures into a PNG file", **defaults)
+    one.set_defaults(run=sample_command)
+    one.add_argument("--checkpoint", type=Path, help="a run's folder; the reference if not given")
+    one.add_argument("--classes", required=True, help="names or numbers, such as cat,dog or 3,5")
+    one.add_argument("--per-class", type=int, default=8, help="pictures of each class, one row")
+    one.add_argument("--out", type=Path, required=True, help="the PNG file")
+    one.add_argument("--solver", choices=SOLVERS, default="ddim", help="how the steps are taken")
+    one.add_argument("--num-steps", type=int, help=f"ddim {DEFAULT_STEPS['ddim']}, ddpm all")
+    one.add_argument("--guidance-scale", type=float, default=1.5, help="1: plain conditional")
+    one.add_argument("--seed", type=int, default=0, help="picture i is drawn from seed + i")
+    one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    one.add_argument("--enlarge", type=int, default=2, help="screen pixels a side of each pixel")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; a mistake is told in a sentence, with exit status 2."""
+    args = build_parser().parse_args(arguments)
+    try:
+        args.run(args)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"cdiff_helpers {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print(f"\nInterrupted: {error}. --resume goes on with it.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""The bundled reference: a trained model to draw with before your own is ready.
+
+Home: notebook 08.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from safetensors.torch import load as load_tensors
+
+from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.unet import ConditionalUNet
+
+REFERENCE = Path(__file__).parent / "bundled" / "reference"
+
+
+def load_reference(
+    folder: str | Path | None = None,
+) -> tuple[ConditionalUNet, DiffusionProcess, dict]:
+    """The bundled averaged weights in eval mode on the CPU, their process, and their model card.
+
+    The card (dict) tells the seed, settings, images seen, minutes, hardware, every loss and what
+    samples looked like on the way. Raises RuntimeError where the files are missing or damaged.
+    """
+    folder = REFERENCE if folder is None else Path(folder)
+    try:
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        weights = (folder / "ema.safetensors").read_bytes()
+    except (OSError, ValueError) as error:
+        raise RuntimeError(f"{folder} is damaged ({error}); install the package again") from error
+    if hashlib.sha256(weights).hexdigest() != card["sha256"]:
+        raise RuntimeError(
+            f"{folder}/ema.safetensors is not the one made; install the package again"
+        )
+    model = ConditionalUNet(**card["model"])
+    model.load_state_dict({name: w.float() for name, w in load_tensors(weights).items()})
+    return model.eval().requires_grad_(False), DiffusionProcess(model.num_steps), card
