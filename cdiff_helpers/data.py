@@ -156,7 +156,7 @@ def read_npm(root: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}")
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
     except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
         raise RuntimeError(f"{path} is damaged ({error}); delete it") from error

@@ -151,7 +151,7 @@ class TrainState:
     """Everything that training changes, so everything that a resume needs.
 
     `model`, `config`, `ema`, `optimizer`, `scheduler`, `scaler`, `generator`, `index` (updates
-    done) and `losses` (one 0-d tensor an update). The model stays on its device.
+    done) and `losses`, one for each of them. The model stays on its device.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig):
@@ -177,7 +177,13 @@ class TrainState:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.index = 0
-        self.losses: list[Tensor] = []
+        # One tensor for all of them: thousands of small ones would scatter over the heap
+        self.loss_record = torch.zeros(config.num_updates, device=self.device)
+
+    @property
+    def losses(self) -> Tensor:
+        """The loss of each update done: float32 (index,) on the model's device."""
+        return self.loss_record[: self.index]
 
 
 def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype | None:
@@ -226,9 +232,9 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
             )
         learning_rate = state.scheduler.get_last_lr()[0]
         update(state, loss)
-        state.losses.append(loss.detach())
+        state.loss_record[state.index] = loss.detach()
         state.index += 1
-        yield Step(state.index - 1, loss.detach(), learning_rate)
+        yield Step(state.index - 1, state.losses[-1], learning_rate)
 
 
 def update(state: TrainState, loss: Tensor) -> None:
@@ -273,11 +279,10 @@ def save_checkpoint(folder: str | Path, state: TrainState) -> None:
     buffer = io.BytesIO()
     torch.save(rest, buffer)
     config = {"training": asdict(state.config), "model": getattr(state.model, "config", None)}
-    losses = [float(loss) for loss in state.losses]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "config.json", json.dumps(config, indent=2).encode())
-        write_whole(folder / "losses.json", json.dumps(losses).encode())
+        write_whole(folder / "losses.json", json.dumps(state.losses.tolist()).encode())
         write_whole(folder / "model.safetensors", tensor_bytes(state.model, state.index))
         write_whole(folder / "ema.safetensors", tensor_bytes(state.ema.model, state.index))
         write_whole(folder / "state.pt", buffer.getvalue())
@@ -321,7 +326,7 @@ def load_checkpoint(
         getattr(state, name).load_state_dict(rest[name])
     state.generator.set_state(rest["generator"])
     state.index, state.ema.num_updates = rest["index"], rest["ema_updates"]
-    state.losses = [torch.tensor(loss) for loss in losses]
+    state.loss_record[: state.index] = torch.tensor(losses)
     return state
 
 

@@ -64,8 +64,9 @@ def show_images(
     check_for_eyes(images)
     columns = columns or min(len(images), 10)
     count = -(-len(images) // columns)
-    wide = 0.9 if rows else 0.0
-    alt = alt or f"a grid of {len(images)} pictures: {', '.join(titles or rows or ['untitled'])}"
+    wide = 0.09 * max(map(len, rows)) + 0.1 if rows else 0.0  # room for the longest name
+    names = ", ".join(filter(None, titles or rows or ["untitled"]))
+    alt = alt or f"a grid of {len(images)} pictures: {names}"
     high = count * (size + (0.25 if titles else 0.03))
     figure, axes = new_figure(alt, count, columns, size=(columns * size * 1.03 + wide, high))
     for axis in axes.flat:
@@ -82,7 +83,8 @@ def show_images(
 
 def plot_beta_schedule(process: DiffusionProcess) -> Figure:
     """The process's tables over t: β on a logarithmic scale, α and ᾱ on a linear one."""
-    alt = "beta rises from almost 0 to 0.999, alpha stays near 1, alpha-bar falls from 1 to 0"
+    first, last = process.betas[0], process.betas[-1]
+    alt = f"beta goes from {first:.2g} to {last:.3f}, alpha is 1 - beta, alpha-bar falls to 0"
     figure, [[left, right]] = new_figure(alt, 1, 2, size=(9, 3))
     left.semilogy(process.betas.cpu(), color=ORANGE)
     left.set(xlabel="time t", ylabel="β: share of noise added", title="each step's noise")

@@ -89,8 +89,8 @@ def followed(show: Callable, controls: dict[str, widgets.Widget], alt: str) -> w
     What goes wrong inside `show` appears in the words.
     """
     image = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
-    if hasattr(image, "alt"):
-        image.alt = alt
+    if hasattr(image, "tooltip"):  # since ipywidgets 8
+        image.tooltip = alt
     words = widgets.HTML()
 
     def refresh(_change=None) -> None:

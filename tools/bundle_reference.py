@@ -1,7 +1,8 @@
 """Bundle a finished reference run: python tools/bundle_reference.py RUN_FOLDER
 
 Reads what tools/train_reference.py left, measures the noise error on test images, and writes
-float16 weights, the card (JSON and Markdown) and the sample grids into the package.
+float16 weights, the card (JSON and Markdown) and the sample grids into the package, and the last
+grid, twice as large, into the README's picture.
 """
 
 import argparse
@@ -10,13 +11,18 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import save
 
 from cdiff_helpers.data import load_cifar10, to_model_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.reference import REFERENCE, load_reference
 from cdiff_helpers.training import diffusion_loss, load_checkpoint, write_whole
+from cdiff_helpers.visualization import png_bytes
+
+PICTURE = Path(__file__).resolve().parent.parent / "images" / "reference_samples.png"
 
 
 def test_error(model: torch.nn.Module, count: int = 1_000) -> float:
@@ -50,6 +56,8 @@ def markdown(card: dict) -> str:
             "",
             f"- Command: `{card['command']}`",
             f"- Seed {card['seed']}; {versions}",
+            f"- {card['updates']:,} of the {card['training']['num_updates']:,} planned updates. "
+            f"{card['note']}".rstrip(),
             f"- Settings: `{json.dumps(card['training'])}`",
             f"- Mean squared error of the noise on 1,000 test images over uniform t: "
             f"{card['test_noise_mse']:.4f}",
@@ -71,16 +79,20 @@ def markdown(card: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path, help="the folder that tools/train_reference.py wrote")
-    run = parser.parse_args().run
+    parser.add_argument("--note", default="", help="what a reader of the card should know besides")
+    args = parser.parse_args()
+    run = args.run
     state = load_checkpoint(run)
     weights = save({n: w.half().contiguous() for n, w in state.ema.model.state_dict().items()})
     card = json.loads((run / "record.json").read_text())
     config = json.loads((run / "config.json").read_text())
-    losses = [float(loss) for loss in state.losses]
+    losses = state.losses.tolist()
     card |= {
         "model": config["model"],
         "training": config["training"],
         "parameters": sum(p.numel() for p in state.model.parameters()),
+        "updates": state.index,
+        "note": args.note,
         "images_seen": state.index * state.config.batch_size,
         "minutes": card.pop("seconds") / 60,
         "last_loss": sum(losses[-500:]) / len(losses[-500:]),
@@ -96,6 +108,8 @@ def main() -> None:
     card["test_noise_mse"] = test_error(load_reference()[0])  # of the float16 weights, as bundled
     write_whole(REFERENCE / "card.json", (json.dumps(card, indent=1) + "\n").encode())
     write_whole(REFERENCE / "card.md", markdown(card).encode())
+    with Image.open(REFERENCE / card["snapshots"][-1]["file"]) as grid:
+        write_whole(PICTURE, png_bytes(np.asarray(grid), scale=2))
     print(markdown(card))
 
 

@@ -48,7 +48,7 @@ def words(models: dict, model_id: str) -> str:
     """The alternative text that a widget's picture carries."""
     model = models.get(model_id, {"state": {}})["state"]
     below = [words(models, c.removeprefix("IPY_MODEL_")) for c in model.get("children", [])]
-    return model.get("alt") or next(filter(None, below), "")
+    return model.get("tooltip") or next(filter(None, below), "")
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:

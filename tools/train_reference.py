@@ -92,10 +92,11 @@ def run(state: TrainState, record: dict, folder: Path, root: str | None, stop_af
         record["seconds"] += now - since
         due = [m for m in SNAPSHOT_MINUTES if m * 60 <= record["seconds"]]
         last = step.index + 1 in (state.config.num_updates, stop_after)
-        if len(due) > len(record["snapshots"]) or last:
+        drawn = len(due) > len(record["snapshots"]) or last
+        if drawn:
             snapshot(state, process, folder, record)
-        if step.index % 50 == 0 or last:
-            progress.set_postfix(loss=f"{torch.stack(state.losses[-50:]).mean():.4f}")
+        if step.index % 50 == 0 or drawn:
+            progress.set_postfix(loss=f"{state.losses[-50:].mean():.4f}")
             write_whole(folder / "record.json", json.dumps(record, indent=2).encode())
         if last:
             break

@@ -1,0 +1,40 @@
+"""What many tests start from."""
+
+import pytest
+import torch
+
+from cdiff_helpers.data import load_cifar10
+from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.unet import ConditionalUNet
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def bundle():
+    return load_cifar10(source="bundled")
+
+
+@pytest.fixture
+def process():
+    return DiffusionProcess()
+
+
+@pytest.fixture
+def short_process():
+    return DiffusionProcess(20)
+
+
+@pytest.fixture
+def small_model():
+    """A quick network whose last layer already says something."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = ConditionalUNet(num_steps=20, channels=(16, 32), emb_dim=32)
+        for parameter in model.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.05)
+    return model

@@ -1,0 +1,150 @@
+"""The house: who may import whom, one definition each, lists that agree, cells that are woven."""
+
+import ast
+import re
+import subprocess
+import sys
+
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    import tomli as tomllib
+
+import pytest
+
+from notebooks import HOUSE, NOTEBOOKS, cells, is_woven
+
+PACKAGE = HOUSE / "cdiff_helpers"
+MODULES = sorted(PACKAGE.glob("*.py"))
+MAY_IMPORT = {
+    "__init__": {"reference"},
+    "runtime": set(),
+    "data": {"runtime"},
+    "diffusion": set(),
+    "unet": {"diffusion"},
+    "training": {"diffusion", "unet", "runtime", "data"},
+    "sampling": {"diffusion"},
+    "visualization": {"data", "diffusion", "sampling"},
+    "widgets": {"data", "diffusion", "sampling", "visualization"},
+    "reference": {"diffusion", "unet"},
+    "__main__": {path.stem for path in MODULES},
+}
+
+
+def definitions(tree):
+    return [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_imports_point_up_the_table_only(path):
+    imported = {
+        node.module.split(".")[1]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("cdiff_helpers.")
+    }
+    assert imported <= MAY_IMPORT[path.stem]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_public_names_say_what_you_get_and_functions_are_short(path):
+    for node in definitions(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 45, f"{node.name} is long"
+            plain = [a.arg for a in node.args.posonlyargs + node.args.args]
+            required = len(plain) - len(node.args.defaults) - ("self" in plain[:1])
+            assert required <= 6, f"{node.name} takes {plain}"
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{path.stem}.{node.name} has no docstring"
+
+
+def test_every_idea_is_defined_once():
+    homes = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name != "__getattr__":
+                assert node.name not in homes, f"{node.name} in {homes[node.name]} and {path.stem}"
+                homes[node.name] = path.stem
+    for path in NOTEBOOKS:
+        for cell in cells(path, "code"):
+            if not is_woven(cell):
+                again = {n.name for n in definitions(ast.parse(cell.source))} & set(homes)
+                assert not again, f"{path.stem} defines {again} by hand"
+
+
+def test_no_cell_has_drifted_from_the_package():
+    done = subprocess.run(
+        [sys.executable, "tools/weave.py"], cwd=HOUSE, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_drifted_cell_is_named_and_mended(tmp_path, monkeypatch):
+    import nbformat
+
+    monkeypatch.syspath_prepend(HOUSE / "tools")
+    import weave
+
+    header = "# source: cdiff_helpers/diffusion.py: look_up, MAX_BETA"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(header + "\nold = 1")])
+    nbformat.write(notebook, tmp_path / "x.ipynb")
+    assert weave.weave(tmp_path / "x.ipynb", write=False) == [header]
+    assert "old = 1" in (tmp_path / "x.ipynb").read_text()
+    assert weave.weave(tmp_path / "x.ipynb", write=True) == [header]
+    assert weave.weave(tmp_path / "x.ipynb", write=False) == []
+    mended = cells(tmp_path / "x.ipynb")[0].source
+    assert "def look_up(" in mended and mended.endswith("MAX_BETA = 0.999")
+    with pytest.raises(ValueError, match="does not define nothing"):
+        weave.definition(PACKAGE / "diffusion.py", "nothing")
+
+
+def test_the_two_lists_of_dependencies_agree():
+    lines = (HOUSE / "requirements.txt").read_text().splitlines()
+    entries = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.search(r"\S\s+# .{8,}", line) for line in entries), (
+        "each line says what it is for"
+    )
+    listed = {line.split("#")[0].strip() for line in entries}
+    own = set(tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]["dependencies"])
+    assert own <= listed and "-e ." in listed
+    assert not [name for name in own if name.startswith("jupyter") or "==" in name or "<" in name]
+
+
+def test_conda_has_no_list_of_its_own():
+    text = (HOUSE / "environment.yml").read_text()
+    assert re.findall(r"^\s+- (?!conda-forge)(.+)$", text, flags=re.M) == [
+        "python>=3.10", "pip", "pip:", "-r requirements.txt",
+    ]  # fmt: skip
+
+
+def test_the_readme_gives_both_commands_and_all_notebooks():
+    text = (HOUSE / "README.md").read_text()
+    first = "pip install -r requirements.txt && jupyter lab notebooks/01_libraries_and_gpu.ipynb"
+    assert first in text and "\npip install -r requirements.txt && pytest\n" in text
+    for path in NOTEBOOKS:
+        assert f"notebooks/{path.name}" in text
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (HOUSE / target).exists(), target
+
+
+def test_bundled_files_are_installed_with_the_package():
+    settings = tomllib.loads((HOUSE / "pyproject.toml").read_text())
+    patterns = settings["tool"]["setuptools"]["package-data"]["cdiff_helpers"]
+    packed = {file for pattern in patterns for file in PACKAGE.glob(pattern) if file.is_file()}
+    present = {file for file in (PACKAGE / "bundled").rglob("*") if file.is_file()}
+    assert present == packed
+
+
+def test_nothing_shows_matplotlib_through_an_output_widget():
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        names = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+        assert not names & {"Output", "interact", "interactive", "clear_output"}, path.stem
+
+
+def test_lint_and_format_are_clean():
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "."], cwd=HOUSE, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout

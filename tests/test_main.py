@@ -1,0 +1,118 @@
+"""The shell: train, resume, sample, and mistakes told in a sentence."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cdiff_helpers.__main__ import main
+from cdiff_helpers.training import load_checkpoint
+
+TRAIN = ["train", "--preset", "reduced", "--batch-size", "8", "--device", "cpu"]
+FAST = ["--num-steps", "2", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shell") / "run"
+    assert main([*TRAIN, "--out", str(folder), "--updates", "2", "--seed", "3"]) == 0
+    return folder
+
+
+def test_training_leaves_a_run_that_says_how_it_was_made(run):
+    state = load_checkpoint(run)
+    assert state.index == len(state.losses) == 2
+    assert (state.config.batch_size, state.config.seed) == (8, 3)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(run, capsys):
+    before = (run / "state.pt").read_bytes()
+    assert main([*TRAIN, "--out", str(run), "--updates", "2"]) == 2
+    assert "holds a run already; --resume" in capsys.readouterr().err
+    assert (run / "state.pt").read_bytes() == before
+    assert main([*TRAIN, "--out", str(run), "--resume"]) == 0
+    assert "finished: 2 updates" in capsys.readouterr().out
+
+
+def test_resume_in_an_empty_folder_starts_and_later_goes_on(tmp_path, monkeypatch):
+    """Interrupted after two of four updates; the rest is as if nothing had happened."""
+    import cdiff_helpers.__main__ as module
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main([*TRAIN, "--out", str(whole), "--updates", "4"]) == 0
+    real = module.train
+
+    def interrupted(state, process, loader):
+        for step in real(state, process, loader):
+            yield step
+            if step.index == 1:
+                raise KeyboardInterrupt("saved")
+
+    monkeypatch.setattr(module, "train", interrupted)
+    assert main([*TRAIN, "--out", str(cut), "--updates", "4", "--resume"]) == 130
+    monkeypatch.setattr(module, "train", real)
+    assert load_checkpoint(cut).index == 2
+    assert main([*TRAIN, "--out", str(cut), "--resume"]) == 0
+    a, b = (load_checkpoint(folder).ema.model.state_dict() for folder in (whole, cut))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_pictures_are_drawn_one_row_a_class(checkpoint, run, tmp_path, capsys):
+    out = tmp_path / "pets.png"
+    source = ["--checkpoint", str(run)] if checkpoint else []
+    command = [
+        "sample",
+        *source,
+        "--classes",
+        "cat,5",
+        "--per-class",
+        "3",
+        "--out",
+        str(out),
+        *FAST,
+    ]
+    assert main(command) == 0
+    pixels = np.asarray(Image.open(io.BytesIO(out.read_bytes())))
+    assert pixels.shape == (2 * 64, 3 * 64, 3) and pixels.std() > 5
+    said = capsys.readouterr().out
+    assert "cat, dog" in said and ("bundled reference" in said) is not checkpoint
+    first = out.read_bytes()
+    assert main(command) == 0 and out.read_bytes() == first
+    assert main([*command, "--seed", "1"]) == 0 and out.read_bytes() != first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--classes", "unicorn"], "there is no class 'unicorn'; expected"),
+        (["--classes", "10"], "there is no class 10"),
+        (["--classes", "cat", "--per-class", "0"], "--per-class is 0"),
+        (["--classes", "cat", "--num-steps", "0"], "num_steps is 0"),
+        (["--classes", "cat", "--guidance-scale", "nan"], "finite"),
+        (["--classes", "cat", "--device", "tpu"], "'tpu' cannot be used"),
+        (["--classes", "cat", "--checkpoint", "nowhere"], "no run in nowhere"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(arguments, words, tmp_path, capsys):
+    out = tmp_path / "out.png"
+    assert main(["sample", "--out", str(out), *arguments]) == 2
+    told = capsys.readouterr().err
+    assert words in told and "Traceback" not in told and not out.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_training(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main([*TRAIN, "--out", str(tmp_path / "file" / "run"), "--updates", "2"]) == 2
+    assert "could not be saved" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "sample"])
+def test_help_explains_every_option(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "--seed" in text and "--out" in text and "--device" in text

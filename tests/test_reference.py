@@ -1,0 +1,95 @@
+"""The bundled reference: it loads, it is whole, it draws by class, its card is true."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from cdiff_helpers.data import load_cifar10, to_model_range
+from cdiff_helpers.reference import REFERENCE, load_reference
+from cdiff_helpers.training import diffusion_loss
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return load_reference()
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    return load_cifar10(train=False, source="bundled")
+
+
+def test_it_is_frozen_in_eval_mode_on_the_cpu_in_float32(reference):
+    model, process, _ = reference
+    assert not model.training and process.num_steps == model.num_steps
+    for parameter in model.parameters():
+        assert parameter.dtype == torch.float32 and parameter.device.type == "cpu"
+        assert not parameter.requires_grad
+
+
+def test_the_package_offers_it_by_name():
+    import cdiff_helpers
+
+    assert cdiff_helpers.load_reference is load_reference
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        cdiff_helpers.nothing_like_it  # noqa: B018
+
+
+def test_the_card_tells_how_it_was_made(reference):
+    model, _, card = reference
+    assert card["command"].startswith("python tools/train_reference.py")
+    assert card["parameters"] == sum(p.numel() for p in model.parameters())
+    assert card["images_seen"] == card["updates"] * card["training"]["batch_size"]
+    assert len(card["losses"]) == card["updates"] and card["minutes"] > 1
+    for key in ("seed", "hardware", "versions", "sampler", "model"):
+        assert card[key] is not None
+    minutes = [snapshot["minutes"] for snapshot in card["snapshots"]]
+    assert minutes == sorted(minutes)
+    assert all((REFERENCE / snapshot["file"]).is_file() for snapshot in card["snapshots"])
+    assert (REFERENCE / "ema.safetensors").stat().st_size < 12e6
+    assert f"{card['images_seen']:,}" in (REFERENCE / "card.md").read_text(encoding="utf-8")
+
+
+def test_its_error_on_test_pictures_is_what_the_card_says(reference, held_out):
+    """The card's figure is from other pictures and draws, so only near it."""
+    model, process, card = reference
+    generator = torch.Generator().manual_seed(0)
+    x0, y = to_model_range(held_out.images), held_out.labels
+    with torch.no_grad():
+        losses = [
+            diffusion_loss(model, process, *batch, generator)
+            for _ in range(2)
+            for batch in zip(x0.split(100), y.split(100))
+        ]
+    assert torch.stack(losses).mean() == pytest.approx(card["test_noise_mse"], abs=0.015)
+
+
+def test_it_listens_to_the_class(reference, held_out):
+    """The right class explains real, half-noisy pictures better than the wrong one does."""
+    model, process, _ = reference
+    data, t = held_out, torch.full((500,), 500)
+    x0, generator = to_model_range(data.images), torch.Generator().manual_seed(0)
+    xt, noise = process.add_noise(x0, t, generator=generator)
+    with torch.no_grad():
+        right = (model(xt, t, data.labels) - noise).square().mean()
+        wrong = (model(xt, t, (data.labels + 5) % 10) - noise).square().mean()
+    assert right < wrong
+
+
+@pytest.mark.parametrize("damage", ["card.json", "ema.safetensors"])
+def test_a_damaged_reference_is_named(damage, tmp_path):
+    shutil.copytree(REFERENCE, tmp_path / "copy")
+    path = tmp_path / "copy" / damage
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(RuntimeError, match="install the package again"):
+        load_reference(tmp_path / "copy")
+    path.unlink()
+    with pytest.raises(RuntimeError, match=damage):
+        load_reference(tmp_path / "copy")
+
+
+def test_the_card_has_no_path_of_the_machine_that_made_it(reference):
+    text = json.dumps({k: v for k, v in reference[2].items() if k != "losses"})
+    assert "/root" not in text and "/home" not in text and "/work" not in text

@@ -1,0 +1,75 @@
+"""The machine: devices, seeds, presets, folders."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from cdiff_helpers.runtime import (
+    PRESETS,
+    course_home,
+    course_preset,
+    environment_report,
+    pick_device,
+    seed_everything,
+)
+
+
+def test_the_device_is_one_that_computes():
+    assert torch.ones(2, device=pick_device()).sum() == 2
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "", "tpu"])
+def test_a_device_that_is_not_there_is_named(name):
+    with pytest.raises(ValueError, match=rf"device '{name}' cannot be used.*auto"):
+        pick_device(name)
+
+
+def test_a_seed_repeats_all_three_generators():
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    seed_everything(3)
+    first = draw()
+    seed_everything(3)
+    assert first == draw()
+    seed_everything(4)
+    assert all(a != b for a, b in zip(first, draw()))
+    with pytest.raises(ValueError, match=r"seed is -1; expected"):
+        seed_everything(-1)
+
+
+def test_the_environment_chooses_the_preset_and_an_argument_overrides_it(monkeypatch):
+    monkeypatch.setenv("CDIFF_PRESET", "reduced")
+    assert course_preset() is PRESETS["reduced"] and course_preset("gpu") is PRESETS["gpu"]
+    monkeypatch.delenv("CDIFF_PRESET")
+    assert course_preset().name == ("cpu" if pick_device().type == "cpu" else "gpu")
+    monkeypatch.setenv("CDIFF_PRESET", "huge")
+    with pytest.raises(ValueError, match=r"'huge'; expected one of reduced, cpu, gpu.*Unset"):
+        course_preset()
+
+
+def test_presets_grow_from_reduced_to_gpu_and_cannot_be_changed():
+    reduced, cpu, gpu = PRESETS.values()
+    for size in ("num_updates", "ddpm_steps", "ddim_steps", "images_per_class", "many"):
+        assert getattr(reduced, size) < getattr(cpu, size) <= getattr(gpu, size)
+    assert reduced.source == "bundled"
+    with pytest.raises(AttributeError):
+        cpu.num_updates = 1
+
+
+def test_the_course_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("CDIFF_HOME", str(tmp_path))
+    assert course_home() == tmp_path
+    monkeypatch.delenv("CDIFF_HOME")
+    assert course_home().name == ".cdiff"
+
+
+def test_the_report_tells_versions_device_and_preset():
+    report = environment_report()
+    assert torch.__version__.startswith(report["torch"].split("+")[0])
+    assert report["preset"] == course_preset().name
+    assert report["device"].startswith(pick_device().type)
+    assert not [name for name, value in report.items() if "missing" in value]

@@ -1,0 +1,218 @@
+"""The samplers, by oracles that know the answer."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.sampling import (
+    ddim_step,
+    ddpm_step,
+    denoise,
+    guided_noise,
+    respaced_times,
+    sample_conditional_images,
+)
+
+SOLVERS = {
+    "ddpm": "ddpm",
+    "ddpm, variance beta": partial(ddpm_step, variance="beta"),
+    "ddim": "ddim",
+    "ddim, eta 1": partial(ddim_step, eta=1.0),
+}
+each_solver = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+
+
+def oracle(process, x0):
+    """A perfect denoiser of the pictures x0: it says exactly the noise that is in x_t."""
+    return lambda xt, t, y: process.predict_noise(xt, t, x0)
+
+
+@each_solver
+@pytest.mark.parametrize("num_steps", [2, 10, 50, 1000])
+def test_an_oracle_gets_its_pictures_back(solver, num_steps, process, generator):
+    x0 = torch.rand(2, 3, 32, 32, generator=generator) * 2 - 1
+    images = sample_conditional_images(
+        oracle(process, x0), process, [0, 1], solver=solver, num_steps=num_steps
+    )
+    assert (images - (x0 + 1) / 2).abs().max() < 1e-4
+
+
+@each_solver
+def test_the_network_is_asked_once_a_step_at_falling_times(solver, short_process):
+    asked = []
+
+    def model(xt, t, y):
+        asked.append(t.tolist())
+        return torch.zeros_like(xt)
+
+    frames = list(denoise(model, short_process, [3, 5], solver=solver, num_steps=7))
+    assert asked == [[t, t] for t in (19, 16, 13, 10, 6, 3, 0)]
+    assert [frame.t for frame in frames] == [19, 16, 13, 10, 6, 3, 0, -1]
+    assert frames[-1].xt is frames[-1].x0 and frames[-1].x0.shape == (2, 3, 32, 32)
+    assert all(frame.x0.abs().max() <= 1 for frame in frames)
+
+
+def test_all_steps_are_ddpms_default_and_fewer_are_ddims(process):
+    def blank(xt, t, y):
+        return torch.zeros_like(xt)
+
+    assert sum(1 for _ in denoise(blank, process, [0])) == 1001
+    assert sum(1 for _ in denoise(blank, process, [0], solver="ddim")) == 51
+    assert sum(1 for _ in denoise(blank, DiffusionProcess(5), [0], solver="ddim")) == 6
+
+
+@pytest.mark.parametrize("T", [1, 2, 20, 1000])
+def test_respaced_times_are_distinct_and_reach_both_ends(T):
+    for count in range(1, T + 1):
+        times = respaced_times(T, count)
+        assert len(times) == len(set(times)) == count
+        assert times == sorted(times, reverse=True) and times[0] == T - 1
+        assert times[-1] == 0 or count == 1
+    assert respaced_times(T, T) == list(reversed(range(T)))
+
+
+def test_ancestral_noise_has_the_asked_variance(process):
+    """From a step that sees x0 = xt = 0 only the added noise is left."""
+    from cdiff_helpers.sampling import Frame
+
+    zero = torch.zeros(1, 3, 32, 32)
+    frame = Frame(600, zero, zero)
+    _, posterior = process.posterior(zero, zero, torch.tensor([600]), torch.tensor([300]))
+    one = torch.ones_like
+    added = ddpm_step(process, frame, 300, lambda: one(zero))
+    assert torch.allclose(added**2, posterior.expand_as(zero))
+    added = ddpm_step(process, frame, 300, lambda: one(zero), variance="beta")
+    beta = 1 - process.alpha_bar[600] / process.alpha_bar[300]
+    assert torch.allclose(added**2, beta.expand_as(zero))
+    added = ddim_step(process, frame, 300, lambda: one(zero), eta=1.0)
+    assert torch.allclose(added**2, posterior.expand_as(zero), atol=1e-6)
+    for step in (ddpm_step, partial(ddpm_step, variance="beta"), partial(ddim_step, eta=1.0)):
+        assert not step(process, Frame(0, zero, zero), -1, lambda: one(zero)).any()
+
+
+def test_ddim_without_eta_depends_on_the_start_alone(small_model, short_process):
+    draws = [
+        sample_conditional_images(small_model, short_process, [1], solver=s, num_steps=5)
+        for s in ("ddim", partial(ddim_step, eta=0.0), partial(ddim_step, eta=1.0))
+    ]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.allclose(draws[0], draws[2], atol=1e-2)
+
+
+@each_solver
+def test_a_picture_is_the_same_in_any_batch(solver, small_model, short_process):
+    options = {"solver": solver, "num_steps": 5, "guidance_scale": 2.0}
+    many = sample_conditional_images(small_model, short_process, [1, 2, 3, 4], seed=7, **options)
+    alone = sample_conditional_images(small_model, short_process, [3], seed=9, **options)
+    assert torch.allclose(many[2], alone[0], atol=1e-4)
+    cut = sample_conditional_images(
+        small_model, short_process, [1, 2, 3, 4], seed=7, batch_size=3, **options
+    )
+    assert torch.allclose(many, cut, atol=1e-4)
+    assert not torch.allclose(many[2], many[3], atol=1e-2)
+
+
+def test_pictures_come_back_for_eyes(small_model, short_process):
+    images = sample_conditional_images(small_model, short_process, torch.tensor([0, 9, 10]))
+    assert images.shape == (3, 3, 32, 32) and images.dtype == torch.float32
+    assert 0 <= images.min() <= images.max() <= 1
+
+
+class Recorder:
+    """A model whose noise is the class itself, and which counts its calls."""
+
+    null_class = 10
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, xt, t, y):
+        self.calls.append(y.tolist())
+        return y.view(-1, 1, 1, 1).float().expand_as(xt)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0, -1.0])
+def test_guidance_is_linear_from_the_null_class_through_the_class(scale):
+    model, xt, t = Recorder(), torch.zeros(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64)
+    eps = guided_noise(model, xt, t, torch.tensor([3, 5]), 10, scale)
+    for i, y in enumerate((3, 5)):
+        assert torch.allclose(eps[i], torch.tensor(10 + scale * (y - 10)))
+
+
+def test_guidance_scale_one_is_the_conditional_model_asked_once():
+    model, xt, t = Recorder(), torch.randn(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64)
+    y = torch.tensor([3, 5])
+    assert torch.equal(guided_noise(model, xt, t, y, None, 1.0), Recorder()(xt, t, y))
+    assert model.calls == [[3, 5]]
+    guided_noise(model, xt, t, y, 10, 2.0)
+    assert model.calls[1:] == [[3, 5, 10, 10]]
+
+
+def test_sampling_leaves_the_model_as_it_was(small_model, short_process):
+    small_model.train()
+    before = {k: v.clone() for k, v in small_model.state_dict().items()}
+    state = torch.get_rng_state()
+    sample_conditional_images(small_model, short_process, [0], num_steps=2, solver="ddim")
+    assert small_model.training and torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(before[k], v) for k, v in small_model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "words"),
+    [
+        ([11], {}, "to 11; expected 0 … 9, or null_class = 10"),
+        ([-1], {}, "-1"),
+        ([], {}, "at least one"),
+        ([0.5], {}, "whole number"),
+        ([[1, 2]], {}, r"shape \(1, 2\)"),
+        ([1], {"solver": "euler"}, "solver is 'euler'; expected one of ddpm, ddim"),
+        ([1], {"num_steps": 0}, "num_steps is 0; expected a whole number from 1 to"),
+        ([1], {"num_steps": 21}, "num_steps is 21"),
+        ([1], {"guidance_scale": float("nan")}, "finite"),
+        ([1], {"guidance_scale": float("inf")}, "finite"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(labels, options, words, small_model, short_process):
+    with pytest.raises(ValueError, match=words):
+        sample_conditional_images(small_model, short_process, labels, **options)
+
+
+def test_guidance_needs_a_null_class(short_process):
+    with pytest.raises(ValueError, match="null_class"):
+        sample_conditional_images(lambda xt, t, y: xt, short_process, [1], guidance_scale=2.0)
+
+
+def test_network_and_process_of_different_lengths_refuse_each_other(small_model, process):
+    with pytest.raises(ValueError, match=r"num_steps=20, the process has 1000.*Use"):
+        sample_conditional_images(small_model, process, [1])
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_ddim_is_diffusers_ddim(eta, generator):
+    """Same predictions, same times, clamping off: every step's x_t agrees."""
+    from diffusers import DDIMScheduler
+
+    T = 50
+    process = DiffusionProcess(T)
+    predictions = torch.randn(T, 1, 3, 32, 32, generator=generator)
+
+    def model(xt, t, y):  # a made-up network, tame where 1/√ᾱ is huge
+        return 0.05 * predictions[t] + xt * (1 - process.alpha_bar[t]).sqrt()
+
+    peer = DDIMScheduler(T, beta_schedule="squaredcos_cap_v2", clip_sample=False)
+    peer.set_timesteps(T)
+    frames = list(
+        denoise(model, process, [0], solver=partial(ddim_step, eta=eta), num_steps=T, clamp=False)
+    )
+    draws = torch.Generator().manual_seed(0)
+    xt = torch.randn(1, 3, 32, 32, generator=draws)
+    assert peer.timesteps.tolist() == [frame.t for frame in frames[:-1]]
+    for t, frame in zip(peer.timesteps, frames[1:]):
+        eps = model(xt, t, None)
+        noise = torch.randn(xt.shape, generator=draws)
+        # its own draw is taken after the step's, so it is handed ours
+        xt = peer.step(eps, t, xt, eta=eta, variance_noise=noise if eta else None).prev_sample
+        assert torch.allclose(frame.xt, xt, atol=1e-4), int(t)

@@ -1,0 +1,385 @@
+"""Training: the loss by models that know, the loop by what it must repeat."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from cdiff_helpers.data import ResidentLoader, make_loader
+from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.runtime import PRESETS
+from cdiff_helpers.training import (
+    EMA,
+    TrainConfig,
+    TrainState,
+    checkpointed,
+    diffusion_loss,
+    draw_times,
+    drop_labels,
+    load_checkpoint,
+    save_checkpoint,
+    train,
+)
+from cdiff_helpers.unet import ConditionalUNet
+
+
+def fresh(config, seed=0, **sizes):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        sizes = {"num_steps": 20, "channels": (16, 32), "emb_dim": 32} | sizes
+        return TrainState(ConditionalUNet(**sizes), config)
+
+
+@pytest.fixture
+def batches(bundle):
+    return [
+        (torch.stack([bundle[i][0] for i in part]), bundle.labels[part.start : part.stop])
+        for part in (range(8), range(8, 16), range(16, 20))
+    ]
+
+
+def test_a_model_that_knows_the_noise_has_no_loss_and_a_silent_one_has_loss_one(generator):
+    process, x0 = DiffusionProcess(), torch.zeros(256, 3, 8, 8)
+    y = torch.zeros(256, dtype=torch.int64)
+
+    def knows(xt, t, y):
+        return process.predict_noise(xt, t, x0)
+
+    def silent(xt, t, y):
+        return torch.zeros_like(xt)
+
+    assert diffusion_loss(knows, process, x0, y, generator) < 1e-6
+    assert abs(diffusion_loss(silent, process, x0, y, generator) - 1) < 0.02
+
+
+def test_labels_reach_the_model_as_given_and_each_picture_has_its_own_time(generator):
+    seen = {}
+
+    def model(xt, t, y):
+        seen.update(t=t, y=y)
+        return xt
+
+    y = torch.arange(64) % 11
+    diffusion_loss(model, DiffusionProcess(), torch.zeros(64, 3, 4, 4), y, generator)
+    assert torch.equal(seen["y"], y) and len(seen["t"].unique()) > 48
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "logit-normal"])
+def test_every_time_has_a_chance_and_none_is_outside(distribution, generator):
+    t = draw_times(20_000, 20, distribution, generator)
+    assert t.dtype == torch.int64 and t.bincount(minlength=20).min() > 0 and t.max() == 19
+    if distribution == "uniform":
+        assert (t.bincount() / 20_000 - 0.05).abs().max() < 0.008
+
+
+def test_labels_are_dropped_at_their_rate_one_coin_a_picture(generator):
+    y = torch.arange(10_000) % 10
+    dropped = drop_labels(y, 0.1, null_class=10, generator=generator)
+    gone = dropped == 10
+    assert abs(gone.float().mean() - 0.1) < 0.01
+    assert torch.equal(dropped[~gone], y[~gone])
+    rates = gone.view(100, 100).float().mean(1)
+    assert 0.015 < rates.std() < 0.05  # binomial: 0.03; one coin a batch would give 0.3
+    assert torch.equal(drop_labels(y, 0.0, null_class=10), y)
+    assert (drop_labels(y, 1.0, null_class=10) == 10).all()
+    with pytest.raises(ValueError, match=r"p is 1.5"):
+        drop_labels(y, 1.5, null_class=10)
+
+
+def test_ema_equals_its_closed_form():
+    model = nn.Linear(1, 1, bias=False)
+    model.register_buffer("seen", torch.zeros(1))
+    model.register_buffer("count", torch.zeros((), dtype=torch.int64))
+    nn.init.constant_(model.weight, 5.0)
+    ema, values = EMA(model, decay=0.3), [1.0, -2.0, 4.0, 0.5, 3.0]
+    for i, value in enumerate(values):
+        nn.init.constant_(model.weight, value)
+        model.seen.fill_(value + 1)
+        model.count.fill_(i)
+        ema.update(model)
+    kept = [min(0.3, (1 + n) / (10 + n)) for n in range(5)]
+    shares = [
+        (1 - kept[n]) * torch.tensor(kept[n + 1 :], dtype=torch.float64).prod().item()
+        for n in range(5)
+    ]
+    start = torch.tensor(kept, dtype=torch.float64).prod().item()
+    expected = start * 5.0 + sum(s * v for s, v in zip(shares, values))
+    assert ema.model.weight.item() == pytest.approx(expected, rel=1e-5)
+    expected = start * 0.0 + sum(s * (v + 1) for s, v in zip(shares, values))
+    assert ema.model.seen.item() == pytest.approx(expected, rel=1e-5)
+    assert ema.model.count.item() == 4
+
+
+def test_ema_is_a_copy_in_eval_mode_without_gradients(small_model):
+    ema = EMA(small_model.train())
+    assert not ema.model.training and small_model.training
+    assert not any(p.requires_grad for p in ema.model.parameters())
+    ema.update(small_model)
+    for average, value in zip(ema.model.parameters(), small_model.parameters()):
+        assert torch.allclose(average, value, atol=1e-6) and average is not value
+    with pytest.raises(ValueError, match="decay is 1"):
+        EMA(small_model, decay=1.0)
+
+
+def test_early_averages_forget_the_random_start():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 100.0)
+    ema = EMA(model, decay=0.9999)
+    nn.init.constant_(model.weight, 1.0)
+    for _ in range(100):
+        ema.update(model)
+    assert abs(ema.model.weight.item() - 1) < 0.01
+
+
+def test_training_makes_the_asked_updates_over_as_many_epochs_as_needed(batches, short_process):
+    state = fresh(TrainConfig(num_updates=8, precision="float32"))
+    before = {n: p.clone() for n, p in state.model.named_parameters()}
+    steps = list(train(state, short_process, batches))
+    assert [step.index for step in steps] == list(range(8)) and state.index == 8
+    assert all(step.loss.ndim == 0 and not step.loss.requires_grad for step in steps)
+    assert len(state.losses) == 8 and state.ema.num_updates == 8
+    moved = [n for n, p in state.model.named_parameters() if not torch.equal(p, before[n])]
+    assert len(moved) == len(before) and list(train(state, short_process, batches)) == []
+
+
+@pytest.mark.parametrize("num_updates", [1, 2, 3, 20, 40, 101])
+def test_the_learning_rate_is_one_cycle_over_the_updates(num_updates):
+    config = TrainConfig(num_updates=num_updates, learning_rate=1e-2)
+    process, batch = DiffusionProcess(4), (torch.zeros(1, 3, 4, 4), torch.zeros(1).long())
+    state = fresh(config, num_steps=4, channels=(4,), emb_dim=2)
+    rates = [step.learning_rate for step in train(state, process, [batch])]
+    assert len(rates) == num_updates
+    if num_updates >= 20:
+        peak = rates.index(max(rates))
+        assert max(rates) == pytest.approx(1e-2, rel=1e-2) and peak <= 0.1 * num_updates
+        assert rates[:peak] == sorted(rates[:peak]) and rates[-1] < 1e-6
+        assert rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+def test_gradients_are_clipped(batches, short_process):
+    state = fresh(TrainConfig(num_updates=1, max_grad_norm=1e-3, precision="float32"))
+    list(train(state, short_process, batches))
+    norms = torch.stack([p.grad.norm() for p in state.model.parameters()])
+    assert norms.norm() <= 1.001e-3
+
+
+def test_the_same_seed_trains_the_same_weights(batches, short_process):
+    config = TrainConfig(num_updates=3, precision="float32")
+    torch.manual_seed(5)
+    one = fresh(config)
+    first = [step.loss.item() for step in train(one, short_process, batches)]
+    torch.manual_seed(6)  # the global generator plays no part
+    two = fresh(config)
+    assert first == [step.loss.item() for step in train(two, short_process, batches)]
+    for a, b in zip(one.model.parameters(), two.model.parameters()):
+        assert torch.equal(a, b)
+    other = fresh(dataclasses.replace(config, seed=1))
+    assert first != [step.loss.item() for step in train(other, short_process, batches)]
+
+
+def tensors(state):
+    return [*state.model.state_dict().values(), *state.ema.model.state_dict().values()]
+
+
+@pytest.mark.parametrize("kind", [make_loader, ResidentLoader])
+@pytest.mark.parametrize("stop", [1, 4, 9])
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    kind, stop, bundle, short_process, tmp_path
+):
+    """10 updates over epochs of 4 batches, stopped after `stop`, saved, loaded, gone on with."""
+    config = TrainConfig(num_updates=10, batch_size=16, precision="float32")
+    small = type(bundle)(bundle.images[:52], bundle.labels[:52], bundle.classes, "bundled")
+    whole = fresh(config, channels=(4,), emb_dim=8)
+    rates = [s.learning_rate for s in train(whole, short_process, kind(small, 16, seed=3))]
+
+    state = fresh(config, channels=(4,), emb_dim=8)
+    for step in train(state, short_process, kind(small, 16, seed=3)):
+        if step.index == stop - 1:
+            break
+    save_checkpoint(tmp_path, state)
+    again = load_checkpoint(tmp_path)
+    assert again.index == stop and again.config == config
+    rest = [s.learning_rate for s in train(again, short_process, kind(small, 16, seed=3))]
+    assert rest == rates[stop:]
+    assert all(torch.equal(a, b) for a, b in zip(tensors(whole), tensors(again)))
+    assert torch.equal(whole.losses, again.losses)
+
+
+def test_a_runs_folder_holds_what_the_readme_says(batches, short_process, tmp_path):
+    state = fresh(TrainConfig(num_updates=2))
+    list(checkpointed(train(state, short_process, batches), state, tmp_path / "new" / "run"))
+    names = {path.name for path in (tmp_path / "new" / "run").iterdir()}
+    assert names == {
+        "config.json", "losses.json", "model.safetensors", "ema.safetensors", "state.pt",
+    }  # fmt: skip
+    losses = json.loads((tmp_path / "new" / "run" / "losses.json").read_text())
+    assert losses == state.losses.tolist()
+
+
+def test_a_loop_left_early_is_saved(batches, short_process, tmp_path):
+    state = fresh(TrainConfig(num_updates=50))
+    steps = checkpointed(train(state, short_process, batches), state, tmp_path)
+    for step in steps:
+        if step.index == 2:
+            break
+    steps.close()
+    assert load_checkpoint(tmp_path).index == 3
+
+
+def test_checkpoints_are_written_on_the_way(batches, short_process, tmp_path):
+    state = fresh(TrainConfig(num_updates=4))
+    steps = checkpointed(train(state, short_process, batches), state, tmp_path, every_seconds=0)
+    seen = []
+    for _ in steps:
+        seen.append(load_checkpoint(tmp_path).index if (tmp_path / "state.pt").exists() else 0)
+    assert seen == [0, 1, 2, 3] and load_checkpoint(tmp_path).index == 4
+
+
+def test_an_interrupt_ends_after_the_update_with_a_saved_run(batches, short_process, tmp_path):
+    state = fresh(TrainConfig(num_updates=50))
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="after 2 updates"):
+        for step in checkpointed(train(state, short_process, batches), state, tmp_path):
+            if step.index == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+    assert load_checkpoint(tmp_path).index == state.index == 2
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_checkpointed_works_beside_the_main_thread(batches, short_process, tmp_path):
+    state = fresh(TrainConfig(num_updates=1))
+    steps = checkpointed(train(state, short_process, batches), state, tmp_path)
+    thread = threading.Thread(target=lambda: list(steps))
+    thread.start()
+    thread.join(60)
+    assert load_checkpoint(tmp_path).index == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "losses.json", "model.safetensors", "ema.safetensors", "state.pt"]
+)
+def test_a_damaged_run_is_named(name, tmp_path):
+    save_checkpoint(tmp_path, fresh(TrainConfig(num_updates=2)))
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"is damaged .*another folder"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_missing_run_and_a_folder_that_cannot_be_written_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no run in .*nowhere"):
+        load_checkpoint(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match=r"could not be saved in .*file.*Choose another"):
+        save_checkpoint(tmp_path / "file", fresh(TrainConfig(num_updates=2)))
+
+
+def test_a_write_that_fails_leaves_the_old_checkpoint_whole(monkeypatch, tmp_path):
+    state = fresh(TrainConfig(num_updates=2))
+    save_checkpoint(tmp_path, state)
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(tmp_path, state)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_updates": 0}, "num_updates is 0"),
+        ({"time_distribution": "normal"}, "time_distribution is 'normal'"),
+        ({"precision": "half"}, "precision is 'half'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        TrainConfig(**changes)
+
+
+def test_a_presets_sizes_become_settings():
+    config = TrainConfig.for_preset(PRESETS["cpu"], seed=4)
+    assert (config.num_updates, config.batch_size, config.seed) == (200, 128, 4)
+    assert TrainConfig.for_preset(PRESETS["cpu"], num_updates=7).num_updates == 7
+
+
+def test_an_empty_loader_is_refused(short_process):
+    with pytest.raises(ValueError, match="no batches"):
+        next(train(fresh(TrainConfig(num_updates=1)), short_process, []))
+
+
+def test_process_and_network_of_different_lengths_refuse_each_other(small_model, process):
+    with pytest.raises(ValueError, match="num_steps=20, the process has 1000"):
+        diffusion_loss(small_model, process, torch.zeros(1, 3, 32, 32), torch.tensor([0]))
+
+
+def heart(bundle, model, process, updates):
+    """The noise error, over many draws, of a network that saw 16 pictures again and again."""
+    x0, y = torch.stack([bundle[i][0] for i in range(16)]), bundle.labels[:16]
+    config = TrainConfig(num_updates=updates, batch_size=16)
+    state = TrainState(model, config)
+    for _ in train(state, process, [(x0, y)]):
+        pass
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        losses = [diffusion_loss(state.model, process, x0, y, generator) for _ in range(50)]
+    return torch.stack(losses).mean().item()
+
+
+def test_a_small_network_learns_a_batch(bundle):
+    """The quick form of the next test."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = ConditionalUNet(channels=(32, 48), emb_dim=64)
+    assert heart(bundle, model, DiffusionProcess(), 150) < 0.20  # it starts near 0.45
+
+
+@pytest.mark.slow
+def test_one_batch_is_learnt_by_heart(bundle):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = ConditionalUNet()
+    assert heart(bundle, model, DiffusionProcess(), 450) < 0.10
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_a_checkpoint_that_loads(tmp_path):
+    """Killed without warning while it saves all the time: what lies there is one whole state."""
+    command = [sys.executable, "-m", "cdiff_helpers", "train", "--out", str(tmp_path / "run")]
+    command += ["--preset", "reduced", "--updates", "1000000", "--device", "cpu"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            if (tmp_path / "run" / "state.pt").exists():
+                break
+            threading.Event().wait(0.1)
+    finally:
+        process.kill()
+        process.wait()
+    assert load_checkpoint(tmp_path / "run").config.num_updates == 1_000_000
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_training_and_sampling_run_on_a_gpu(bundle):
+    from cdiff_helpers.sampling import sample_conditional_images
+
+    state = TrainState(ConditionalUNet().to("cuda"), TrainConfig(num_updates=5))
+    process = DiffusionProcess().to("cuda")
+    losses = [s.loss for s in train(state, process, ResidentLoader(bundle, 64, 0, "cuda"))]
+    assert torch.stack(losses).isfinite().all()
+    options = {"solver": "ddim", "num_steps": 5, "guidance_scale": 2.0}
+    on_gpu = sample_conditional_images(state.ema.model, process, [1, 2], **options)
+    on_cpu = sample_conditional_images(state.ema.model.cpu(), process.cpu(), [1, 2], **options)
+    assert torch.allclose(on_gpu.cpu(), on_cpu, atol=1e-3)

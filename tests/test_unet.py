@@ -1,0 +1,150 @@
+"""The network: shapes, and which input reaches which output."""
+
+import pytest
+import torch
+
+from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.unet import (
+    ConditionalUNet,
+    ConvBlock,
+    SelfAttention,
+    SinusoidalPositionEmbeddings,
+    velocity_to_noise,
+)
+
+
+def inputs(model, batch=2, size=32):
+    xt = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(1))
+    return xt, torch.arange(batch) * 3, torch.arange(batch)
+
+
+def test_time_embeddings_are_distinct_and_know_distances():
+    emb = SinusoidalPositionEmbeddings(64)(torch.arange(1000))
+    assert emb.shape == (1000, 64) and emb.abs().max() <= 1
+    assert torch.cdist(emb, emb).fill_diagonal_(9).min() > 0.05
+    assert torch.allclose(emb[10] @ emb[17], emb[500] @ emb[507], atol=1e-3)
+
+
+@pytest.mark.parametrize("dim", [0, 1, 7, -2])
+def test_time_embeddings_need_an_even_size(dim):
+    with pytest.raises(ValueError, match=rf"dim is {dim}; expected an even number"):
+        SinusoidalPositionEmbeddings(dim)
+
+
+def test_a_fresh_block_is_its_shortcut():
+    block = ConvBlock(8, 8, 16)
+    x = torch.randn(2, 8, 4, 5)
+    assert torch.equal(block(x, torch.randn(2, 16)), x)
+    assert ConvBlock(8, 12, 16)(x, torch.randn(2, 16)).shape == (2, 12, 4, 5)
+
+
+def test_a_blocks_embedding_scales_and_shifts_its_channels():
+    block = ConvBlock(8, 8, 16)
+    torch.nn.init.normal_(block.conv2.weight)
+    x, emb = torch.randn(1, 8, 4, 4), torch.randn(2, 16)
+    assert not torch.allclose(block(x, emb[:1]), block(x, emb[1:]))
+
+
+def test_attention_mixes_positions_as_the_formula_says():
+    layer = SelfAttention(8, num_heads=2)
+    torch.nn.init.eye_(layer.out.weight.view(8, 8))
+    x = torch.randn(1, 8, 3, 4)
+    q, k, v = layer.qkv(layer.norm(x)).view(1, 3, 2, 4, 12).unbind(1)  # (1, heads, 4, 12)
+    weights = (q.transpose(-1, -2) @ k / 4**0.5).softmax(-1)  # (1, heads, 12, 12)
+    expected = x + (v @ weights.transpose(-1, -2)).reshape(1, 8, 3, 4)
+    assert torch.allclose(layer(x), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="multiple of num_heads"):
+        SelfAttention(6, num_heads=4)
+
+
+def test_the_default_network_has_four_million_parameters_and_the_flops_of_a_laptop():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = ConditionalUNet()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(*inputs(model, batch=1))
+    assert 3.5e6 < sum(p.numel() for p in model.parameters()) < 4.5e6
+    assert 0.35e9 < counter.get_total_flops() < 0.45e9
+    assert model.null_class == 10 and model.num_steps == 1000
+
+
+@pytest.mark.parametrize("channels", [(16,), (16, 32), (8, 12, 16)])
+def test_noise_has_the_pictures_shape_at_any_depth(channels):
+    model = ConditionalUNet(4, 20, channels, emb_dim=32)
+    assert model(*inputs(model, batch=3)).shape == (3, 3, 32, 32)
+    assert model(*inputs(model, batch=1, size=16)).dtype == torch.float32
+
+
+def test_a_fresh_network_ignores_its_condition_and_says_the_obvious_part():
+    model = ConditionalUNet(10, 20, (16, 32), emb_dim=32)
+    xt, t, y = inputs(model)
+    expected = (1 - model.alpha_bar[t]).sqrt().view(-1, 1, 1, 1) * xt
+    assert torch.allclose(model(xt, t, y), expected, atol=1e-6)
+    assert torch.equal(model(xt, t, y), model(xt, t, torch.full_like(y, model.null_class)))
+
+
+def test_the_output_moves_when_only_the_class_or_the_time_moves(small_model):
+    xt, t, y = inputs(small_model)
+    eps = small_model(xt, t, y)
+    assert not torch.allclose(eps, small_model(xt, t, y + 1), atol=1e-4)
+    assert not torch.allclose(eps, small_model(xt, t, torch.full_like(y, 10)), atol=1e-4)
+    assert not torch.allclose(eps, small_model(xt, t + 1, y), atol=1e-4)
+
+
+def test_gradients_reach_every_parameter(small_model):
+    small_model(*inputs(small_model)).square().mean().backward()
+    silent = [n for n, p in small_model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert silent == []
+    used = small_model.class_embedding.weight.grad.abs().sum(1) > 0
+    assert used.tolist() == [True, True] + [False] * 9
+
+
+def test_pictures_of_a_batch_do_not_see_each_other(small_model):
+    xt, t, y = inputs(small_model, batch=4)
+    together = small_model(xt, t, y)
+    for i in range(4):
+        alone = small_model(xt[i : i + 1], t[i : i + 1], y[i : i + 1])
+        assert torch.allclose(together[i], alone[0], atol=1e-5)
+
+
+def test_velocity_tells_the_noise(generator):
+    process = DiffusionProcess()
+    x0 = torch.rand(4, 3, 8, 8, generator=generator) * 2 - 1
+    t = torch.tensor([0, 300, 700, 999])
+    xt, noise = process.add_noise(x0, t, generator=generator)
+    a = process.alpha_bar[t].view(-1, 1, 1, 1)
+    v = a.sqrt() * noise - (1 - a).sqrt() * x0
+    assert torch.allclose(velocity_to_noise(v, xt, process.alpha_bar[t]), noise, atol=1e-5)
+
+
+def test_noise_is_formed_in_float32_under_autocast(small_model):
+    with torch.autocast("cpu", torch.bfloat16):
+        eps = small_model(*inputs(small_model))
+    assert eps.dtype == torch.float32
+    assert torch.allclose(eps, small_model(*inputs(small_model)), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"xt": torch.zeros(2, 1, 32, 32)}, r"xt has shape \(2, 1, 32, 32\).*multiples of 4"),
+        ({"xt": torch.zeros(2, 3, 30, 32)}, "multiples of 4"),
+        ({"xt": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)}, "to_model_range"),
+        ({"t": torch.tensor([0, 20])}, "expected 0 … 19"),
+        ({"t": torch.tensor([0])}, "one int64 time per picture"),
+        ({"y": torch.tensor([0, 11])}, "null_class = 10"),
+        ({"y": torch.tensor([-1, 0])}, "-1 to 0"),
+        ({"y": torch.tensor([0.0, 1.0])}, "int64 class"),
+        ({"y": torch.tensor([1])}, r"shape \(1,\)"),
+    ],
+)
+def test_what_does_not_fit_is_named(change, words, small_model):
+    xt, t, y = inputs(small_model)
+    with pytest.raises(ValueError, match=words):
+        small_model(**({"xt": xt, "t": t, "y": y} | change))
+
+
+@pytest.mark.parametrize("options", [{"num_classes": 0}, {"channels": ()}, {"channels": (6,)}])
+def test_a_network_that_cannot_be_is_refused(options):
+    with pytest.raises(ValueError, match="expected"):
+        ConditionalUNet(**options)

@@ -1,0 +1,89 @@
+"""Sliders: callbacks fired by hand, pictures compared with the pure render functions."""
+
+import io
+
+import numpy as np
+import pytest
+from ipywidgets import HTML, Image
+from PIL import Image as Picture
+
+from cdiff_helpers.widgets import class_picker, noising_slider, render_noising, render_samples
+
+PICKER = {"count": 2, "num_steps": 2}
+
+
+def parts(widget):
+    """Controls by their description, the picture, the words."""
+    controls = {c.description: c for c in widget.children if getattr(c, "description", "")}
+    (image,) = (c for c in widget.children if isinstance(c, Image))
+    (words,) = (c for c in widget.children if isinstance(c, HTML))
+    return controls, image, words
+
+
+def test_noising_is_drawn_as_three_enlarged_pictures(process, bundle):
+    x0 = bundle[3][0]
+    pixels = np.asarray(Picture.open(io.BytesIO(render_noising(process, x0, 0))))
+    assert pixels.shape == (160, 3 * 160, 3)
+    clean, noisy, noise = (
+        pixels[2::5, i * 160 + 2 : (i + 1) * 160 : 5].astype(int) for i in range(3)
+    )
+    expected = ((x0 + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    assert abs(clean - expected).max() <= 1 and abs(noisy - clean).mean() < 4
+    assert abs(noise.mean() - 127.5) < 5
+
+
+def test_moving_the_time_draws_that_time(process, bundle):
+    controls, image, words = parts(noising_slider(process, bundle))
+    for t in (0, 999, 400):
+        controls["time t"].value = t
+        assert image.value == render_noising(process, bundle[0][0], t)
+        assert f"t = {t}" in words.value and f"{process.alpha_bar[t]:.4f}" in words.value
+    controls["picture"].value = 5
+    assert image.value == render_noising(process, bundle[5][0], 400)
+    assert controls["time t"].max == 999
+
+
+def test_picking_draws_what_was_picked(small_model, short_process):
+    controls, image, words = parts(class_picker(small_model, short_process, **PICKER))
+    controls["class"].value = 7
+    controls["seed"].value = 11
+    controls["guidance scale"].value = 3.0
+    expected = render_samples(
+        small_model, short_process, 7, solver="ddim", seed=11, guidance_scale=3.0, **PICKER
+    )
+    assert image.value == expected and "horse" in words.value
+    assert not any(c.continuous_update for c in list(controls.values())[1:])
+
+
+def test_an_error_in_a_callback_is_told_and_the_next_move_recovers(short_process, small_model):
+    broken = []
+
+    class Model:
+        null_class = 10
+
+        def __call__(self, xt, t, y):
+            if broken:
+                raise ValueError("the model is gone")
+            return xt
+
+    controls, image, words = parts(class_picker(Model(), short_process, **PICKER))
+    before = image.value
+    broken.append(True)
+    controls["seed"].value = 1
+    assert "the model is gone" in words.value and image.value == before
+    broken.clear()
+    controls["seed"].value = 2
+    assert "gone" not in words.value and image.value != before
+
+
+def test_moving_leaves_no_figure_open(process, bundle):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    controls, _, _ = parts(noising_slider(process, bundle))
+    for t in range(0, 1000, 50):
+        controls["time t"].value = t
+    assert pyplot.get_fignums() == []
+
+
+def test_widgets_carry_alternative_text(process, bundle):
+    _, image, _ = parts(noising_slider(process, bundle))
+    assert "noise" in image.tooltip
