@@ -86,12 +86,10 @@ def class_picker(
 def followed(show: Callable, controls: dict[str, widgets.Widget], alt: str) -> widgets.Widget:
     """A box of controls over the picture and words that show(**values) returns, kept up to date.
 
-    What goes wrong inside `show` appears in the words.
+    `alt` says below the picture what it shows. What goes wrong inside `show` appears in the words.
     """
-    image = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
-    if hasattr(image, "tooltip"):  # since ipywidgets 8
-        image.tooltip = alt
-    words = widgets.HTML()
+    layout = widgets.Layout(max_width="100%", align_self="flex-start")  # neither cut nor stretched
+    image, words = widgets.Image(format="png", layout=layout), widgets.HTML()
 
     def refresh(_change=None) -> None:
         try:
@@ -102,4 +100,4 @@ def followed(show: Callable, controls: dict[str, widgets.Widget], alt: str) -> w
     for control in controls.values():
         control.observe(refresh, names="value")
     refresh()
-    return widgets.VBox([*controls.values(), image, words])
+    return widgets.VBox([*controls.values(), image, widgets.Label(alt), words])

@@ -69,7 +69,7 @@ def test_stored_outputs_are_not_from_the_reduced_preset(path):
     for cell in cells(path, "code"):
         for output in cell.outputs:
             text = output.get("data", {}).get("text/plain", "") + output.get("text", "")
-            assert "name='reduced'" not in text and "'bundled' (a subset" not in text
+            assert "name='reduced'" not in text and "'preset': 'reduced'" not in text
 
 
 @each_notebook

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from ipywidgets import HTML, Image
+from ipywidgets import HTML, Image, Label
 from PIL import Image as Picture
 
 from cdiff_helpers.widgets import class_picker, noising_slider, render_noising, render_samples
@@ -85,5 +85,13 @@ def test_moving_leaves_no_figure_open(process, bundle):
 
 
 def test_widgets_carry_alternative_text(process, bundle):
-    _, image, _ = parts(noising_slider(process, bundle))
-    assert "noise" in image.tooltip
+    (label,) = (c for c in noising_slider(process, bundle).children if isinstance(c, Label))
+    assert "right: the noise" in label.value
+
+
+def test_no_box_or_picture_has_a_tooltip(process, bundle):
+    """ipywidgets 8.1 fails in the browser on a tooltip where there is no description."""
+    box = noising_slider(process, bundle)
+    for widget in (box, *box.children):
+        if not getattr(widget, "description", ""):
+            assert getattr(widget, "tooltip", None) is None

@@ -45,10 +45,11 @@ def still(models: dict, model_id: str) -> list[str]:
 
 
 def words(models: dict, model_id: str) -> str:
-    """The alternative text that a widget's picture carries."""
+    """What the label beside a widget's picture says."""
     model = models.get(model_id, {"state": {}})["state"]
     below = [words(models, c.removeprefix("IPY_MODEL_")) for c in model.get("children", [])]
-    return model.get("tooltip") or next(filter(None, below), "")
+    own = model["value"] if model.get("_model_name") == "LabelModel" else ""
+    return own or next(filter(None, below), "")
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
