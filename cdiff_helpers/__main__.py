@@ -54,15 +54,22 @@ def train_command(args: argparse.Namespace) -> None:
 
 def start_or_resume(args: argparse.Namespace, preset: Preset, device: torch.device) -> TrainState:
     """The run in args.out where --resume allows it, else a new one, saved at once."""
+    changes = {"num_updates": args.updates, "batch_size": args.batch_size, "seed": args.seed}
+    given = {name: value for name, value in changes.items() if value is not None}
     if (args.out / "config.json").exists():
         if not args.resume:
             raise ValueError(
                 f"{args.out} holds a run already; --resume goes on with it, another --out "
                 "starts a new one."
             )
-        return load_checkpoint(args.out, device=device)
-    changes = {"num_updates": args.updates, "batch_size": args.batch_size, "seed": args.seed}
-    given = {name: value for name, value in changes.items() if value is not None}
+        state = load_checkpoint(args.out, device=device)
+        for name, value in given.items():
+            if getattr(state.config, name) != value:
+                raise ValueError(
+                    f"{name} is {value}, but the run in {args.out} was started with "
+                    f"{getattr(state.config, name)}; leave it out to go on, or take another --out."
+                )
+        return state
     config = TrainConfig.for_preset(preset, **given)
     seed_everything(config.seed)
     state = TrainState(ConditionalUNet().to(device), config)
@@ -73,15 +80,15 @@ def start_or_resume(args: argparse.Namespace, preset: Preset, device: torch.devi
 def sample_command(args: argparse.Namespace) -> None:
     """Draw args.per_class pictures of each class, one row a class, into args.out."""
     device = pick_device(args.device)
+    classes = class_indices([int(c) if c.isdigit() else c for c in args.classes.split(",")])
+    if args.per_class < 1:
+        raise ValueError(f"--per-class is {args.per_class}; expected at least 1.")
     if args.checkpoint:
         model = load_checkpoint(args.checkpoint, device=device).ema.model
         process = DiffusionProcess(model.num_steps)
     else:
         model, process, _ = load_reference()
         print("Drawing with the bundled reference; --checkpoint FOLDER takes a run of yours.")
-    classes = class_indices([int(c) if c.isdigit() else c for c in args.classes.split(",")])
-    if args.per_class < 1:
-        raise ValueError(f"--per-class is {args.per_class}; expected at least 1.")
     labels = [label for label in classes for _ in range(args.per_class)]
     model, process = model.to(device), process.to(device)
     images = draw(model, process, labels, args)
@@ -121,7 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--updates", type=int, help="optimiser steps; the preset's if not given")
     one.add_argument("--batch-size", type=int, help="images an update; the preset's if not given")
-    one.add_argument("--seed", type=int, default=0, help="of weights, order and noise")
+    one.add_argument("--seed", type=int, help="of weights, order and noise; 0 if not given")
     one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     one.add_argument("--root", help="folder of the data set; the course folder's if not given")
     one.add_argument("--source", choices=SOURCES, help="of the pictures; the preset's if not given")

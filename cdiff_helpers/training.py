@@ -87,10 +87,10 @@ def draw_times(
     distribution: str = "uniform",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Training times: int64 (count,) in 0 … T-1, each of them possible, on the generator's device.
+    """Training times: int64 (count,) in 0 … T-1, on the generator's device.
 
     "uniform" is DDPM's; "logit-normal" (Esser et al. 2024, arXiv:2403.03206, section 3.1) squashes
-    a standard normal, so that the middle of the process is seen more often than its ends.
+    a standard normal, so that the middle of the process is seen often and its very ends hardly.
     """
     device = "cpu" if generator is None else generator.device
     if distribution == "uniform":
@@ -245,7 +245,8 @@ def update(state: TrainState, loss: Tensor) -> None:
     nn.utils.clip_grad_norm_(state.model.parameters(), state.config.max_grad_norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    state.scheduler.step()
+    if state.scheduler.last_epoch + 1 < state.scheduler.total_steps:  # past it the rate would rise
+        state.scheduler.step()
     state.ema.update(state.model)
 
 

@@ -32,6 +32,8 @@ def test_a_folder_with_a_run_is_not_overwritten(run, capsys):
     assert main([*TRAIN, "--out", str(run), "--updates", "2"]) == 2
     assert "holds a run already; --resume" in capsys.readouterr().err
     assert (run / "state.pt").read_bytes() == before
+    assert main(["train", "--out", str(run), "--resume", "--updates", "5"]) == 2
+    assert "num_updates is 5, but the run" in capsys.readouterr().err
     assert main([*TRAIN, "--out", str(run), "--resume"]) == 0
     assert "finished: 2 updates" in capsys.readouterr().out
 

@@ -156,6 +156,7 @@ def test_the_learning_rate_is_one_cycle_over_the_updates(num_updates):
     state = fresh(config, num_steps=4, channels=(4,), emb_dim=2)
     rates = [step.learning_rate for step in train(state, process, [batch])]
     assert len(rates) == num_updates
+    assert state.scheduler.get_last_lr()[0] == rates[-1] or num_updates < 4  # no step past the end
     if num_updates >= 20:
         peak = rates.index(max(rates))
         assert max(rates) == pytest.approx(1e-2, rel=1e-2) and peak <= 0.1 * num_updates

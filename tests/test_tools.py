@@ -1,0 +1,66 @@
+"""The maintainers' tools: what execute.py leaves in a notebook, which rule the subset follows."""
+
+import base64
+import sys
+
+import nbformat
+import numpy as np
+import pytest
+
+from notebooks import HOUSE
+
+sys.path.insert(0, str(HOUSE / "tools"))
+import execute
+import make_subset
+
+PNG = base64.b64encode(b"\x89PNG a picture").decode()
+
+
+@pytest.fixture
+def executed():
+    """A notebook as a kernel leaves it: a box with a slider, a picture and its label."""
+    models = {
+        "box": {"state": {"_model_name": "VBoxModel", "children": ["IPY_MODEL_a", "IPY_MODEL_b"]}},
+        "a": {
+            "state": {"_model_name": "ImageModel"},
+            "buffers": [{"data": PNG, "encoding": "base64", "path": ["value"]}],
+        },
+        "b": {"state": {"_model_name": "LabelModel", "value": "left: clean, right: noise"}},
+    }
+    view = {execute.VIEW: {"model_id": "box"}, "text/plain": "VBox(children=…)"}
+    output = nbformat.v4.new_output("execute_result", view, execution_count=1)
+    said = nbformat.v4.new_output("stream", text=f"saved in {execute.Path.home()}/x")
+    cell = nbformat.v4.new_code_cell("box", outputs=[output, said], execution_count=1)
+    cell.metadata["execution"] = {"shell.execute_reply": "now"}
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    notebook.metadata["widgets"] = {execute.STATE: {"state": models}}
+    return notebook
+
+
+def test_a_widget_leaves_its_still_picture_and_what_its_label_says(executed):
+    execute.tidy(executed)
+    output, said = executed.cells[0].outputs
+    assert output.data["image/png"] == PNG and execute.VIEW not in output.data
+    assert output.metadata["image/png"]["alt"] == "left: clean, right: noise"
+    assert "widgets" not in executed.metadata and not executed.cells[0].metadata
+    assert said.text == "saved in ~/x"
+    nbformat.validate(executed)
+
+
+def test_a_cell_that_fails_leaves_the_notebook_as_it_was(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "broken.ipynb"
+    cell = nbformat.v4.new_code_cell("1 / 0")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    before = path.read_bytes()
+    monkeypatch.setattr(sys, "argv", ["execute.py", str(path), "--preset", "reduced"])
+    monkeypatch.setenv("CDIFF_PRESET", "reduced")
+    assert execute.main() == 1 and path.read_bytes() == before
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_the_subsets_rule_takes_as_many_of_each_class_in_standard_order():
+    labels = np.arange(1000) % 10
+    kept = make_subset.chosen(labels, 7)
+    assert (np.diff(kept) > 0).all()
+    assert np.bincount(labels[kept]).tolist() == [7] * 10
+    assert np.array_equal(kept, make_subset.chosen(labels, 7))
