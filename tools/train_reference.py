@@ -30,6 +30,7 @@ from cdiff_helpers.training import (
     write_whole,
 )
 from cdiff_helpers.unet import ConditionalUNet
+from cdiff_helpers.visualization import tile_images
 
 SNAPSHOT_MINUTES = (1, 2, 5, 10, 20, 40, 60, 80, 100, 120)
 PER_CLASS = 8
@@ -69,10 +70,8 @@ def snapshot(state: TrainState, process: DiffusionProcess, folder: Path, record:
     """Draw the fixed-seed grid (10 classes down, PER_CLASS across) and note when that was."""
     labels = torch.arange(10).repeat_interleave(PER_CLASS)
     images = sample_conditional_images(state.ema.model, process, labels, **SAMPLER)
-    grid = images.cpu().view(10, PER_CLASS, 3, 32, 32).permute(0, 3, 1, 4, 2)
-    pixels = (grid.reshape(320, PER_CLASS * 32, 3) * 255).round().to(torch.uint8).numpy()
     name = f"samples_{record['seconds'] / 60:03.0f}_minutes.webp"
-    Image.fromarray(pixels).save(folder / name, lossless=True)
+    Image.fromarray(tile_images(images, PER_CLASS)).save(folder / name, lossless=True)
     seen = state.index * state.config.batch_size
     entry = {"minutes": record["seconds"] / 60, "images_seen": seen, "file": name}
     record["snapshots"].append(entry)
