@@ -1,4 +1,4 @@
-"""The course in a shell: python -m cdiff_helpers train | sample (--help says how)."""
+"""The course in a shell: python -m cdiff_helpers fetch | train | sample (--help says how)."""
 
 import argparse
 import sys
@@ -10,15 +10,24 @@ from tqdm import tqdm
 
 from cdiff_helpers.data import (
     CLASS_NAMES,
+    MIN_RATE,
     SOURCES,
     ResidentLoader,
+    carry,
     class_indices,
     load_cifar10,
     to_image_range,
 )
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.reference import load_reference
-from cdiff_helpers.runtime import PRESETS, Preset, course_preset, pick_device, seed_everything
+from cdiff_helpers.runtime import (
+    PRESETS,
+    Preset,
+    course_home,
+    course_preset,
+    pick_device,
+    seed_everything,
+)
 from cdiff_helpers.sampling import DEFAULT_STEPS, SOLVERS, denoise, solver_and_times
 from cdiff_helpers.training import (
     TrainConfig,
@@ -31,6 +40,25 @@ from cdiff_helpers.training import (
 )
 from cdiff_helpers.unet import ConditionalUNet
 from cdiff_helpers.visualization import png_bytes, tile_images
+
+SHOWN = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}  # defaults, in the help
+
+
+def fetch_command(args: argparse.Namespace) -> None:
+    """Have CIFAR-10 on this machine, or in a folder for machines without internet."""
+    for part in (True, False):
+        data = load_cifar10(args.root, part, args.source, min_rate=args.min_rate * 1000)
+    root = Path(args.root or course_home() / "data").expanduser()
+    if data.source == "bundled":
+        print("The bundled subset lies in the package; nothing was written.")
+    else:
+        print(f"All 60,000 images lie in {root}, their sha256 as published.")
+    if args.to:
+        copy = carry(root, data.source, args.to)
+        print(
+            f"{copy} is ready to be carried: put it into ~/.cdiff/data on each machine without "
+            f"internet, or into $CDIFF_HOME/data, or give its folder as root="
+        )
 
 
 def train_command(args: argparse.Namespace) -> None:
@@ -115,12 +143,31 @@ def draw(model, process: DiffusionProcess, labels: list[int], args: argparse.Nam
 def build_parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     parser = argparse.ArgumentParser(
-        prog="python -m cdiff_helpers", description="Train the course's model and draw with it."
+        prog="python -m cdiff_helpers",
+        description="Fetch CIFAR-10, train the course's model, draw with it.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    for add in (add_fetch, add_train, add_sample):
+        add(commands)
+    return parser
 
-    one = commands.add_parser("train", help="train a run into a folder", **defaults)
+
+def add_fetch(commands) -> None:
+    """The options of fetch."""
+    one = commands.add_parser("fetch", help="have CIFAR-10 on this machine, checked", **SHOWN)
+    one.set_defaults(run=fetch_command)
+    one.add_argument("--root", help="folder of the data set; the course folder's if not given")
+    one.add_argument("--source", choices=SOURCES, default="auto", help="where it comes from")
+    one.add_argument("--to", type=Path, help="a folder to fill for a room without internet")
+    one.add_argument(
+        "--min-rate", type=float, default=MIN_RATE / 1000,
+        help="kB/s below which a mirror gives way to the next; lower it on a slow line",
+    )  # fmt: skip
+
+
+def add_train(commands) -> None:
+    """The options of train."""
+    one = commands.add_parser("train", help="train a run into a folder", **SHOWN)
     one.set_defaults(run=train_command)
     one.add_argument("--out", type=Path, required=True, help="the run's folder")
     one.add_argument(
@@ -134,7 +181,10 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--source", choices=SOURCES, help="of the pictures; the preset's if not given")
     one.add_argument("--resume", action="store_true", help="go on with the run in the folder")
 
-    one = commands.add_parser("sample", help="draw pictures into a PNG file", **defaults)
+
+def add_sample(commands) -> None:
+    """The options of sample."""
+    one = commands.add_parser("sample", help="draw pictures into a PNG file", **SHOWN)
     one.set_defaults(run=sample_command)
     one.add_argument("--checkpoint", type=Path, help="a run's folder; the reference if not given")
     one.add_argument("--classes", required=True, help="names or numbers, such as cat,dog or 3,5")
@@ -146,7 +196,6 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--seed", type=int, default=0, help="picture i is drawn from seed + i")
     one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     one.add_argument("--enlarge", type=int, default=2, help="screen pixels a side of each pixel")
-    return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
