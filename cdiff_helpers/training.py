@@ -30,6 +30,9 @@ from cdiff_helpers.unet import ConditionalUNet
 STATEFUL = ("optimizer", "scheduler", "scaler")
 WEIGHT_FILES = ("model.safetensors", "ema.safetensors")
 TIME_DISTRIBUTIONS = ("uniform", "logit-normal")
+LOSS_WEIGHTINGS = ("none", "velocity")
+UNIFORM_SHARE = 0.1  # of the logit-normal times: without them the ends would hardly be trained
+LARGEST_WEIGHT = 1_000.0  # of a picture's loss; the cosine schedule's last 1 / ᾱ is 4e8
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class TrainConfig:
     label_drop: float = 0.1  # probability that an image is shown without its class
     ema_decay: float = 0.999  # per update, after the average's own warm-up
     time_distribution: str = "uniform"  # of the training times; "logit-normal" prefers the middle
+    loss_weighting: str = "none"  # of the times; "velocity" counts the velocity's error instead
     precision: str = "auto"  # of the network's forward pass: "auto" or "float32"
 
     def __post_init__(self):
@@ -56,6 +60,11 @@ class TrainConfig:
             raise ValueError(
                 f"time_distribution is {self.time_distribution!r}; expected one of "
                 f"{', '.join(TIME_DISTRIBUTIONS)}."
+            )
+        if self.loss_weighting not in LOSS_WEIGHTINGS:
+            raise ValueError(
+                f"loss_weighting is {self.loss_weighting!r}; expected one of "
+                f"{', '.join(LOSS_WEIGHTINGS)}."
             )
         if self.precision not in ("auto", "float32"):
             raise ValueError(f"precision is {self.precision!r}; expected auto or float32.")
@@ -90,13 +99,29 @@ def draw_times(
     """Training times: int64 (count,) in 0 … T-1, on the generator's device.
 
     "uniform" is DDPM's; "logit-normal" (Esser et al. 2024, arXiv:2403.03206, section 3.1) squashes
-    a standard normal, so that the middle of the process is seen often and its very ends hardly.
+    a standard normal, so that the middle of the process is seen often; one time in ten is uniform
+    all the same, so that the ends are seen too.
     """
     device = "cpu" if generator is None else generator.device
+    uniform = torch.randint(0, num_steps, (count,), generator=generator, device=device)
     if distribution == "uniform":
-        return torch.randint(0, num_steps, (count,), generator=generator, device=device)
+        return uniform
     u = torch.sigmoid(torch.randn(count, generator=generator, device=device))  # in (0, 1)
-    return (u * num_steps).long().clamp(max=num_steps - 1)
+    middle = (u * num_steps).long().clamp(max=num_steps - 1)
+    coins = torch.rand(count, generator=generator, device=device)
+    return torch.where(coins < UNIFORM_SHARE, uniform, middle)
+
+
+def loss_weights(alpha_bar: Tensor, weighting: str = "none") -> Tensor:
+    """What each picture's squared noise error counts at its ᾱ_t: (B,) -> float32 (B,).
+
+    "none" is DDPM's 1. "velocity" is 1 / ᾱ_t, at most LARGEST_WEIGHT: since ε differs from its
+    prediction by √ᾱ_t times what v does, this is the velocity's squared error (Salimans & Ho 2022,
+    arXiv:2202.00512, section 4: "SNR + 1" weighting), which counts noisy pictures as much as clean.
+    """
+    if weighting == "none":
+        return torch.ones_like(alpha_bar)
+    return (1 / alpha_bar).clamp(max=LARGEST_WEIGHT)
 
 
 def diffusion_loss(
@@ -107,16 +132,19 @@ def diffusion_loss(
     generator: torch.Generator | None = None,
     *,
     time_distribution: str = "uniform",
+    weighting: str = "none",
 ) -> Tensor:
     """The mean squared error between the noise and the model's prediction of it: a scalar tensor.
 
-    DDPM, eq. 14. x0 (B, 3, H, W) in [-1, 1], y (B,) int64 as given. Each image gets its own time.
+    DDPM, eq. 14. x0 (B, 3, H, W) in [-1, 1], y (B,) int64 as given. Each image gets its own time,
+    drawn by `draw_times`, and counts as `loss_weights` says.
     """
     check_same_num_steps(model, process)
     t = draw_times(len(x0), process.num_steps, time_distribution, generator).to(x0.device)
     xt, noise = process.add_noise(x0, t, generator=generator)
     eps = model(xt, t, y)  # (B, 3, H, W)
-    return F.mse_loss(eps, noise)
+    errors = F.mse_loss(eps, noise, reduction="none").flatten(1).mean(dim=1)  # (B,)
+    return (loss_weights(process.alpha_bar[t], weighting) * errors).mean()
 
 
 class EMA:
@@ -195,8 +223,8 @@ def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype
         return None
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.bfloat16 if capabilities.get("amx_bf16") else None
+    can = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.bfloat16 if can.get("amx_bf16") or can.get("avx512_bf16") else None
 
 
 def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
@@ -228,7 +256,13 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
         y = drop_labels(y, config.label_drop, null_class=model.null_class, generator=generator)
         with autocast(state.device, config.precision):
             loss = diffusion_loss(
-                model, process, x0, y, generator, time_distribution=config.time_distribution
+                model,
+                process,
+                x0,
+                y,
+                generator,
+                time_distribution=config.time_distribution,
+                weighting=config.loss_weighting,
             )
         learning_rate = state.scheduler.get_last_lr()[0]
         update(state, loss)

@@ -24,6 +24,7 @@ from cdiff_helpers.training import (
     draw_times,
     drop_labels,
     load_checkpoint,
+    loss_weights,
     save_checkpoint,
     train,
 )
@@ -77,6 +78,32 @@ def test_every_time_has_a_chance_and_none_is_outside(distribution, generator):
     assert t.dtype == torch.int64 and t.bincount(minlength=20).min() > 0 and t.max() == 19
     if distribution == "uniform":
         assert (t.bincount() / 20_000 - 0.05).abs().max() < 0.008
+
+
+def test_the_ends_of_logit_normal_times_are_seen_and_the_middle_more(generator):
+    t = draw_times(200_000, 1000, "logit-normal", generator)
+    assert t.bincount(minlength=1000).min() >= 5  # one in ten is uniform: 20 draws of each
+    assert (t >= 950).float().mean() == pytest.approx(0.1 * 0.05 + 0.9 * 0.0016, abs=1e-3)
+    assert ((t >= 250) & (t < 750)).float().mean() == pytest.approx(0.1 / 2 + 0.9 * 0.728, abs=0.01)
+
+
+def test_velocity_weighting_measures_the_velocity(generator):
+    """A model whose v is off by d everywhere has the loss d², whatever the time."""
+    process = DiffusionProcess(10)
+    x0 = torch.zeros(512, 1, 2, 2)
+    y = torch.zeros(512, dtype=torch.int64)
+
+    def off(xt, t, y):
+        alpha_bar = process.alpha_bar[t].view(-1, 1, 1, 1)
+        return process.predict_noise(xt, t, x0) + alpha_bar.sqrt() * 0.3
+
+    loss = diffusion_loss(off, process, x0, y, generator, weighting="velocity").item()
+    seen = (process.alpha_bar * 1000).clamp(max=1).mean().item()  # the last ᾱ is below 1 / 1000
+    assert loss == pytest.approx(0.09 * seen, rel=0.02) and seen > 0.85
+    plain = diffusion_loss(off, process, x0, y, generator).item()
+    assert plain == pytest.approx(0.09 * process.alpha_bar.mean().item(), rel=0.1)
+    weights = loss_weights(process.alpha_bar, "velocity")
+    assert weights.max() == 1000 and torch.equal(loss_weights(weights), torch.ones(10))
 
 
 def test_labels_are_dropped_at_their_rate_one_coin_a_picture(generator):
@@ -301,6 +328,7 @@ def test_a_write_that_fails_leaves_the_old_checkpoint_whole(monkeypatch, tmp_pat
     [
         ({"num_updates": 0}, "num_updates is 0"),
         ({"time_distribution": "normal"}, "time_distribution is 'normal'"),
+        ({"loss_weighting": "snr"}, "loss_weighting is 'snr'; expected one of none, velocity"),
         ({"precision": "half"}, "precision is 'half'"),
     ],
 )

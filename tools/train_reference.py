@@ -33,6 +33,7 @@ from cdiff_helpers.unet import ConditionalUNet
 from cdiff_helpers.visualization import tile_images
 
 SNAPSHOT_MINUTES = (1, 2, 5, 10, 20, 40, 60, 80, 100, 120)
+RECIPE = {"time_distribution": "logit-normal", "loss_weighting": "velocity"}
 PER_CLASS = 8
 SAMPLER = {"solver": "ddim", "num_steps": 30, "guidance_scale": 1.5, "seed": 0}
 
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("--stop-after", type=int, default=0, help="stop early, after this update")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    config = TrainConfig(num_updates=args.updates, seed=args.seed, time_distribution="logit-normal")
+    config = TrainConfig(num_updates=args.updates, seed=args.seed, **RECIPE)
     args.out.mkdir(parents=True, exist_ok=True)
     state, record = start(args.out, config)
     run(state, record, args.out, args.root, args.stop_after)
