@@ -1,6 +1,7 @@
 """The maintainers' tools: what execute.py leaves in a notebook, which rule the subset follows."""
 
 import base64
+import json
 import sys
 
 import nbformat
@@ -12,6 +13,7 @@ from notebooks import HOUSE
 sys.path.insert(0, str(HOUSE / "tools"))
 import execute
 import make_subset
+import train_reference
 
 PNG = base64.b64encode(b"\x89PNG a picture").decode()
 
@@ -64,3 +66,30 @@ def test_the_subsets_rule_takes_as_many_of_each_class_in_standard_order():
     assert (np.diff(kept) > 0).all()
     assert np.bincount(labels[kept]).tolist() == [7] * 10
     assert np.array_equal(kept, make_subset.chosen(labels, 7))
+
+
+@pytest.mark.slow
+def test_the_reference_run_resumes_to_the_losses_of_an_uninterrupted_one(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(train_reference, "PER_CLASS", 1)
+    monkeypatch.setattr(train_reference, "SAMPLER", {"solver": "ddim", "num_steps": 1})
+
+    def train(out, *more):
+        command = ["train_reference.py", "--out", str(out), "--updates", "5", *more]
+        monkeypatch.setattr(sys, "argv", [*command, "--source", "bundled"])
+        train_reference.main()
+
+    train(tmp_path / "whole")
+    losses = json.loads((tmp_path / "whole" / "losses.json").read_text())
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps({"losses": losses}))
+    train(tmp_path / "parts", "--stop-after", "2", "--compare", str(tmp_path))
+    assert "The first 2 losses are the card's" in capsys.readouterr().out
+    train(tmp_path / "parts", "--compare", str(tmp_path))
+    assert "The first 5 losses are the card's" in capsys.readouterr().out
+    record = json.loads((tmp_path / "parts" / "record.json").read_text())
+    assert [s["images_seen"] for s in record["snapshots"]] == [2 * 128, 5 * 128]
+    card.write_text(json.dumps({"losses": [*losses[:3], 0.0, losses[4]]}))
+    with pytest.raises(SystemExit, match=r"update 3: the loss is 0\.\d+, the card's 0\.0"):
+        train(tmp_path / "parts", "--compare", str(tmp_path))

@@ -3,7 +3,8 @@
 The default network on all of CIFAR-10, checkpointed each three minutes; the same command goes on
 where it stopped. Beside the checkpoint the run keeps `record.json` (what, where, how long) and a
 grid of fixed-seed samples of the averaged weights after 1, 2, 5, 10, 20, 40, … minutes of
-training. `tools/bundle_reference.py` makes the bundled files from such a folder.
+training. `tools/bundle_reference.py` makes the bundled files from such a folder. `--compare FOLDER`
+tells afterwards whether the losses are those of the card in that folder, exactly.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from cdiff_helpers.data import ResidentLoader, load_cifar10
+from cdiff_helpers.data import SOURCES, ImageSet, ResidentLoader, load_cifar10
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.runtime import PACKAGES, installed_version, pick_device, seed_everything
 from cdiff_helpers.sampling import sample_conditional_images
@@ -78,9 +79,8 @@ def snapshot(state: TrainState, process: DiffusionProcess, folder: Path, record:
     record["snapshots"].append(entry)
 
 
-def run(state: TrainState, record: dict, folder: Path, root: str | None, stop_after: int) -> None:
+def run(state: TrainState, record: dict, folder: Path, data: ImageSet, stop_after: int) -> None:
     """Train on, keeping the record; only the time spent training counts."""
-    data = load_cifar10(root)
     loader = ResidentLoader(data, state.config.batch_size, state.config.seed, state.device)
     process = DiffusionProcess().to(state.device)
     steps = checkpointed(train(state, process, loader), state, folder, every_seconds=180)
@@ -104,6 +104,15 @@ def run(state: TrainState, record: dict, folder: Path, root: str | None, stop_af
     steps.close()
 
 
+def compare(losses: list[float], card: Path) -> str | None:
+    """None where the losses begin as the card's in that folder do, else where they part."""
+    recorded = json.loads((card / "card.json").read_text(encoding="utf-8"))["losses"]
+    for i, (ours, theirs) in enumerate(zip(losses, recorded)):
+        if ours != theirs:
+            return f"update {i}: the loss is {ours}, the card's {theirs}"
+    return None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
@@ -111,11 +120,16 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=6_250, help="updates of 128 images")
     parser.add_argument("--stop-after", type=int, default=0, help="stop early, after this update")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--source", choices=SOURCES, default="auto", help="of the pictures")
+    parser.add_argument("--compare", type=Path, help="folder of a card whose losses to compare")
     args = parser.parse_args()
     config = TrainConfig(num_updates=args.updates, seed=args.seed, **RECIPE)
     args.out.mkdir(parents=True, exist_ok=True)
     state, record = start(args.out, config)
-    run(state, record, args.out, args.root, args.stop_after)
+    run(state, record, args.out, load_cifar10(args.root, source=args.source), args.stop_after)
+    if args.compare:
+        parted = compare(state.losses.tolist(), args.compare)
+        sys.exit(parted) if parted else print(f"The first {state.index} losses are the card's.")
 
 
 if __name__ == "__main__":

@@ -18,10 +18,18 @@ from cdiff_helpers.data.loaders import (
     make_loader,
     worker_init_fn,
 )
-from cdiff_helpers.data.sources import SOURCES, BinaryCIFAR10, carry, load_cifar10
+from cdiff_helpers.data.sources import (
+    BUNDLE,
+    SOURCES,
+    BinaryCIFAR10,
+    carry,
+    load_cifar10,
+    untile,
+)
 
 __all__ = [
     "ARCHIVE",
+    "BUNDLE",
     "CLASS_NAMES",
     "MIN_RATE",
     "SOURCES",
@@ -36,5 +44,6 @@ __all__ = [
     "make_loader",
     "to_image_range",
     "to_model_range",
+    "untile",
     "worker_init_fn",
 ]
