@@ -129,7 +129,7 @@ def plot_losses(
         axis.plot(running_mean(reference, smooth), color=GREY, label="the reference's run")
     axis.plot(losses, color=BLUE, alpha=0.25, linewidth=0.8, label="each update")
     axis.plot(running_mean(losses, smooth), color=BLUE, label=f"mean of the last {smooth}")
-    axis.set(xlabel="update", ylabel="error of the noise (MSE)", yscale="log")
+    axis.set(xlabel="update", ylabel="loss", yscale="log")
     axis.legend(frameon=False)
     return figure
 

@@ -78,7 +78,9 @@ def download(remote: RemoteFile, folder: Path, min_rate: float = MIN_RATE) -> Pa
 def download_from(url: str, remote: RemoteFile, path: Path, min_rate: float) -> None:
     """Write what `url` sends to `path`; raise OSError unless it is the file, soon enough."""
     wait = (CONNECT, PATIENCE)
-    with requests.get(url, stream=True, timeout=wait, headers={"Accept-Encoding": "identity"}) as response:
+    with requests.get(
+        url, stream=True, timeout=wait, headers={"Accept-Encoding": "identity"}
+    ) as response:
         response.raise_for_status()
         told = response.headers.get("Content-Length", str(remote.size))
         if told != str(remote.size):
