@@ -1,13 +1,15 @@
 """Sampling: from pure noise back to pictures, class by class.
 
 Home: notebook 06. DDPM (arXiv:2006.11239), algorithm 2; DDIM (Song et al. 2021,
-arXiv:2010.02502), eq. 12; classifier-free guidance (arXiv:2207.12598), eq. 6.
+arXiv:2010.02502), eq. 12; DPM-Solver++ (Lu et al. 2022, arXiv:2211.01095), algorithm 2;
+classifier-free guidance (arXiv:2207.12598), eq. 6.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from cdiff_helpers.diffusion import DiffusionProcess, check_same_num_steps, look_up
 
 IMAGE_SHAPE = (3, 32, 32)
+SIGMA_MAX = 80.0  # noise over signal where EDM begins (arXiv:2206.00364, table 1)
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,13 @@ class Frame:
     """One moment of sampling: time t, the noisy pictures xt, and the clamped guess x0 at them.
 
     xt and x0 are float32 (N, 3, 32, 32). The last frame has t = -1 and xt = x0, clean.
+    `before` is the frame one step earlier, without its own `before`; None for the first.
     """
 
     t: int
     xt: Tensor
     x0: Tensor
+    before: "Frame | None" = None
 
 
 def guided_noise(
@@ -52,6 +57,36 @@ def guided_noise(
 def respaced_times(num_steps: int, count: int) -> list[int]:
     """`count` distinct times, evenly spaced from T-1 down to 0."""
     return torch.linspace(num_steps - 1, 0, count, dtype=torch.float64).round().int().tolist()
+
+
+def log_snr_times(process: DiffusionProcess, count: int) -> list[int]:
+    """`count` distinct times: T-1, then evenly spaced in λ from σ = SIGMA_MAX down to 0.
+
+    λ as in DPM-Solver (Lu et al. 2022, arXiv:2206.00927, section 3.4), σ = e^{-λ}. The cosine
+    schedule's last times lie far beyond that σ, and little happens there.
+    """
+    lambdas = half_log_snr(process.alpha_bar)
+    top = -math.log(SIGMA_MAX)
+    wanted = torch.linspace(lambdas[0], top, count - 1, dtype=torch.float64).flip(0)
+    return [process.num_steps - 1, *nearest_times(lambdas[:-1], wanted)]
+
+
+def nearest_times(table: Tensor, wanted: Tensor) -> list[int]:
+    """The places of the table's entries nearest to the wanted values, falling, each of them once.
+
+    Both are 1-D; the table has at least as many entries as are wanted.
+    """
+    if not len(wanted):
+        return []
+    times = (table - wanted[:, None]).abs().argmin(dim=1).tolist()  # (count, T) -> (count,)
+    for k in range(1, len(times)):  # an entry that is taken already: the next lower one
+        times[k] = min(times[k], times[k - 1] - 1)
+    return [max(t, len(times) - 1 - k) for k, t in enumerate(times)]  # with room for the others
+
+
+def half_log_snr(alpha_bar: Tensor) -> Tensor:
+    """λ = log(√ᾱ / √(1-ᾱ)), half the logarithm of the signal-to-noise ratio: float64."""
+    return 0.5 * torch.logit(alpha_bar.double().cpu())
 
 
 def ddpm_step(
@@ -97,8 +132,30 @@ def ddim_step(
     return mean + sigma2.sqrt() * draw() if eta else mean
 
 
-SOLVERS = {"ddpm": ddpm_step, "ddim": ddim_step}
-DEFAULT_STEPS = {"ddim": 50}  # "ddpm" takes all of them
+def dpmpp_2m_step(
+    process: DiffusionProcess, frame: Frame, t_prev: int, draw: Callable[[], Tensor]
+) -> Tensor:
+    """One step to t_prev along the line through this guess and the one before it, without noise.
+
+    DPM-Solver++(2M), algorithm 2: λ = log(√ᾱ / √(1-ᾱ)), h the step in λ, r the last step's share
+    of it. The first step and the one to the clean picture (h infinite) know one guess: DDIM's.
+    """
+    t, before = batch_times(frame, t_prev)
+    alpha_bar, alpha_bar_prev = (look_up(process.alpha_bar, i, frame.xt) for i in (t, before))
+    D = frame.x0
+    if frame.before is not None and t_prev >= 0:
+        lambdas = half_log_snr(process.alpha_bar[[frame.before.t, frame.t, t_prev]])
+        lambda_before, lambda_t, lambda_prev = lambdas.tolist()
+        r = (lambda_t - lambda_before) / (lambda_prev - lambda_t)
+        D = (1 + 1 / (2 * r)) * frame.x0 - 1 / (2 * r) * frame.before.x0
+    sigma_ratio = ((1 - alpha_bar_prev) / (1 - alpha_bar)).sqrt()  # σ_prev / σ_t
+    decay = sigma_ratio * (alpha_bar / alpha_bar_prev).sqrt()  # e^{-h}
+    return sigma_ratio * frame.xt + alpha_bar_prev.sqrt() * (1 - decay) * D
+
+
+DEFAULT_SOLVER = "dpm++2m"  # benchmarks/README.md has the figures behind it and its steps
+SOLVERS = {"ddpm": ddpm_step, "ddim": ddim_step, "dpm++2m": dpmpp_2m_step}
+DEFAULT_STEPS = {"ddim": 50, "dpm++2m": 20}  # "ddpm" takes all of them
 
 
 @torch.no_grad()
@@ -107,30 +164,37 @@ def denoise(
     process: DiffusionProcess,
     labels: Tensor | Sequence[int],
     *,
-    solver: str | Callable = "ddpm",
-    num_steps: int | None = None,
+    solver: str | Callable = DEFAULT_SOLVER,
+    num_steps: int | Sequence[int] | None = None,
     guidance_scale: float = 1.0,
+    guidance_interval: tuple[int, int] | None = None,
     seed: int = 0,
     clamp: bool = True,
 ) -> Iterator[Frame]:
     """Draw one picture a label, yielding num_steps + 1 frames from pure noise to clean pictures.
 
     `model` is anything callable as f(xt, t, y) -> eps; `labels` (N,) are classes. `solver` is
-    "ddpm", "ddim" or a step such as partial(ddim_step, eta=1.0). `num_steps` None is the solver's
-    own. Picture i starts from `seed + i`, whatever the batch. `clamp` keeps x0 in [-1, 1].
+    "dpm++2m", "ddim", "ddpm" or a step such as partial(ddim_step, eta=1.0). `num_steps` None is the
+    solver's own; a list of falling times is taken as it is. `guidance_interval` (lowest, highest)
+    guides at those times alone (Kynkäänniemi et al. 2024, arXiv:2404.07724), elsewhere the scale is
+    1. Picture i starts from `seed + i`, whatever the batch. `clamp` keeps x0 in [-1, 1].
     """
     labels = check_labels(labels, model, process)
     step, times = solver_and_times(process, solver, num_steps)
     check_model(model, process, guidance_scale)
+    lowest, highest = check_interval(guidance_interval or (0, process.num_steps - 1), process)
     null_class = None if guidance_scale == 1 else model.null_class
     draw = seeded_noise(seed, len(labels), process.alpha_bar.device)
     xt = draw()
+    frame = None
     with evaluating(model):
         for t, t_prev in zip(times, [*times[1:], -1]):
             t_batch = torch.full_like(labels, t)
-            eps = guided_noise(model, xt, t_batch, labels, null_class, guidance_scale)
+            scale = guidance_scale if lowest <= t <= highest else 1
+            eps = guided_noise(model, xt, t_batch, labels, null_class, scale)
             x0 = process.predict_x0(xt, t_batch, eps)
-            frame = Frame(t, xt, x0.clamp(-1, 1) if clamp else x0)
+            before = frame and replace(frame, before=None)  # one step back, not all of them
+            frame = Frame(t, xt, x0.clamp(-1, 1) if clamp else x0, before)
             yield frame
             xt = step(process, frame, t_prev, draw)
     yield Frame(-1, xt, xt)
@@ -213,11 +277,13 @@ def check_labels(
 
 
 def solver_and_times(
-    process: DiffusionProcess, solver: str | Callable, num_steps: int | None
+    process: DiffusionProcess, solver: str | Callable, num_steps: int | Sequence[int] | None
 ) -> tuple[Callable, list[int]]:
     """The solver's step and the times it visits; raises ValueError for what cannot be."""
     if not callable(solver) and solver not in SOLVERS:
         raise ValueError(f"solver is {solver!r}; expected one of {', '.join(SOLVERS)}, or a step.")
+    if isinstance(num_steps, Sequence):
+        return SOLVERS.get(solver, solver), check_times(process, num_steps)
     if num_steps is None:
         num_steps = min(DEFAULT_STEPS.get(solver, process.num_steps), process.num_steps)
     if not isinstance(num_steps, int) or not 1 <= num_steps <= process.num_steps:
@@ -225,7 +291,32 @@ def solver_and_times(
             f"num_steps is {num_steps!r}; expected a whole number from 1 to the process's "
             f"{process.num_steps}, or None for the solver's own."
         )
+    if solver in ("dpm++2m", dpmpp_2m_step):
+        return dpmpp_2m_step, log_snr_times(process, num_steps)
     return SOLVERS.get(solver, solver), respaced_times(process.num_steps, num_steps)
+
+
+def check_times(process: DiffusionProcess, times: Sequence[int]) -> list[int]:
+    """The times as a list; raises ValueError unless they fall and lie in 0 … T-1."""
+    times = list(times)
+    falling = all(before > after for before, after in itertools.pairwise(times))
+    if not times or not falling or not 0 <= times[-1] <= times[0] < process.num_steps:
+        raise ValueError(
+            f"num_steps is {times}; expected falling times from 0 to {process.num_steps - 1}, each "
+            "of them once, or their number."
+        )
+    return times
+
+
+def check_interval(interval: tuple[int, int], process: DiffusionProcess) -> tuple[int, int]:
+    """The interval as it is; raises ValueError unless it is (lowest, highest) of the times."""
+    lowest, highest = interval
+    if not 0 <= lowest <= highest < process.num_steps:
+        raise ValueError(
+            f"guidance_interval is {interval}; expected (lowest, highest) with times from 0 to "
+            f"{process.num_steps - 1}, or None to guide at all of them."
+        )
+    return lowest, highest
 
 
 def check_model(model: Callable, process: DiffusionProcess, guidance_scale: float) -> None:

@@ -1,5 +1,6 @@
 """The samplers, by oracles that know the answer."""
 
+import itertools
 from functools import partial
 
 import pytest
@@ -7,12 +8,16 @@ import torch
 
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.sampling import (
+    DEFAULT_STEPS,
     ddim_step,
     ddpm_step,
     denoise,
     guided_noise,
+    half_log_snr,
+    log_snr_times,
     respaced_times,
     sample_conditional_images,
+    seeded_noise,
 )
 
 SOLVERS = {
@@ -20,6 +25,7 @@ SOLVERS = {
     "ddpm, variance beta": partial(ddpm_step, variance="beta"),
     "ddim": "ddim",
     "ddim, eta 1": partial(ddim_step, eta=1.0),
+    "dpm++2m": "dpm++2m",
 }
 each_solver = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 
@@ -30,7 +36,7 @@ def oracle(process, x0):
 
 
 @each_solver
-@pytest.mark.parametrize("num_steps", [2, 10, 50, 1000])
+@pytest.mark.parametrize("num_steps", [2, 10, 20, 50, 200, 1000])
 def test_an_oracle_gets_its_pictures_back(solver, num_steps, process, generator):
     x0 = torch.rand(2, 3, 32, 32, generator=generator) * 2 - 1
     images = sample_conditional_images(
@@ -48,29 +54,105 @@ def test_the_network_is_asked_once_a_step_at_falling_times(solver, short_process
         return torch.zeros_like(xt)
 
     frames = list(denoise(model, short_process, [3, 5], solver=solver, num_steps=7))
-    assert asked == [[t, t] for t in (19, 16, 13, 10, 6, 3, 0)]
-    assert [frame.t for frame in frames] == [19, 16, 13, 10, 6, 3, 0, -1]
+    times = [19, 16, 13, 10, 6, 3, 0]
+    if solver == "dpm++2m":
+        times = log_snr_times(short_process, 7)
+    assert asked == [[t, t] for t in times]
+    assert [frame.t for frame in frames] == [*times, -1]
     assert frames[-1].xt is frames[-1].x0 and frames[-1].x0.shape == (2, 3, 32, 32)
     assert all(frame.x0.abs().max() <= 1 for frame in frames)
 
 
-def test_all_steps_are_ddpms_default_and_fewer_are_ddims(process):
-    def blank(xt, t, y):
-        return torch.zeros_like(xt)
+def blank(xt, t, y):
+    return torch.zeros_like(xt)
 
-    assert sum(1 for _ in denoise(blank, process, [0])) == 1001
-    assert sum(1 for _ in denoise(blank, process, [0], solver="ddim")) == 51
+
+def test_each_solver_has_its_own_number_of_steps(process):
+    def calls(**options):
+        return sum(1 for _ in denoise(blank, process, [0], **options)) - 1
+
+    assert calls(solver="ddpm") == 1000 and calls(solver="ddim") == 50
+    assert calls() == calls(solver="dpm++2m") == DEFAULT_STEPS["dpm++2m"]
     assert sum(1 for _ in denoise(blank, DiffusionProcess(5), [0], solver="ddim")) == 6
 
 
+def test_a_list_of_times_is_visited_as_it_is(process):
+    times = [999, 998, 500, 7]
+    assert [f.t for f in denoise(blank, process, [0], num_steps=times)] == [*times, -1]
+    for wrong in ([], [5, 5], [3, 4], [1000, 0], [5, -1]):
+        with pytest.raises(ValueError, match="expected falling times"):
+            next(denoise(blank, process, [0], num_steps=wrong))
+
+
+def gaussian_model(process, mean, spread):
+    """The best possible network where pixels are normal with this mean and spread."""
+
+    def model(xt, t, y):
+        alpha_bar = process.alpha_bar[t].view(-1, 1, 1, 1)
+        gain = alpha_bar.sqrt() * spread**2 / (alpha_bar * spread**2 + 1 - alpha_bar)
+        return process.predict_noise(xt, t, mean + gain * (xt - alpha_bar.sqrt() * mean))
+
+    return model
+
+
+def test_a_second_order_step_is_nearer_to_the_exact_path(process):
+    """For normal pixels the path from noise has a closed form: a shift and a scaling."""
+    mean, spread = 0.3, 0.2
+    start = seeded_noise(0, 1, "cpu")()
+    last = process.alpha_bar[-1]
+    scale = (last * spread**2 + 1 - last).sqrt()
+    exact = mean + spread * (start - last.sqrt() * mean) / scale
+
+    def error(solver, num_steps):
+        options = {"solver": solver, "num_steps": num_steps, "clamp": False}
+        *_, end = denoise(gaussian_model(process, mean, spread), process, [0], **options)
+        return (end.xt - exact).square().mean().sqrt().item()
+
+    errors = {n: error("ddim", log_snr_times(process, n)) for n in (20, 40, 80)}
+    assert errors[20] / errors[40] == pytest.approx(2, abs=0.1)  # first order: half the step,
+    assert errors[40] / errors[80] == pytest.approx(2, abs=0.1)  # half the error
+    assert error("dpm++2m", 20) < errors[20] / 8
+    assert error("dpm++2m", 20) / error("dpm++2m", 40) > 4  # second order, or better
+
+
+def test_frames_remember_one_step_back_and_no_more(short_process):
+    frames = list(denoise(blank, short_process, [0], num_steps=5))
+    for before, frame in itertools.pairwise(frames[:-1]):
+        assert frame.before.t == before.t and frame.before.before is None
+        assert torch.equal(frame.before.x0, before.x0)
+    assert frames[0].before is None
+
+
+def test_guidance_can_be_kept_to_an_interval_of_times(short_process):
+    model = Recorder()
+    options = {"guidance_scale": 2.0, "guidance_interval": (5, 12), "num_steps": 20}
+    frames = list(denoise(model, short_process, [3], **options))
+    asked = {frame.t: len(call) for frame, call in zip(frames, model.calls)}
+    assert asked == {t: 2 if 5 <= t <= 12 else 1 for t in range(20)}
+    for wrong in ((12, 5), (-3, 5), (0, 20)):
+        with pytest.raises(ValueError, match=r"guidance_interval is .*expected"):
+            next(denoise(model, short_process, [3], guidance_interval=wrong))
+
+
 @pytest.mark.parametrize("T", [1, 2, 20, 1000])
-def test_respaced_times_are_distinct_and_reach_both_ends(T):
-    for count in range(1, T + 1):
-        times = respaced_times(T, count)
+@pytest.mark.parametrize("spaced", ["evenly", "in log-SNR"])
+def test_respaced_times_are_distinct_and_reach_both_ends(spaced, T):
+    process = DiffusionProcess(T)
+    for count in {*range(1, min(T, 60) + 1), T}:
+        even = spaced == "evenly"
+        times = respaced_times(T, count) if even else log_snr_times(process, count)
         assert len(times) == len(set(times)) == count
         assert times == sorted(times, reverse=True) and times[0] == T - 1
         assert times[-1] == 0 or count == 1
-    assert respaced_times(T, T) == list(reversed(range(T)))
+    assert times == list(reversed(range(T)))
+
+
+def test_log_snr_times_are_even_in_the_signal_to_noise_ratio(process):
+    times = log_snr_times(process, 20)
+    lambdas = half_log_snr(process.alpha_bar)[times[1:-4]]  # the table is coarse near t = 0
+    steps = lambdas.diff()
+    assert (steps / steps.mean() - 1).abs().max() < 0.12
+    assert (-lambdas[0]).exp() == pytest.approx(80, rel=0.1)
 
 
 def test_ancestral_noise_has_the_asked_variance(process):
@@ -216,3 +298,31 @@ def test_ddim_is_diffusers_ddim(eta, generator):
         # its own draw is taken after the step's, so it is handed ours
         xt = peer.step(eps, t, xt, eta=eta, variance_noise=noise if eta else None).prev_sample
         assert torch.allclose(frame.xt, xt, atol=1e-4), int(t)
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("num_steps", [5, 20, 50])
+def test_dpm_solver_is_diffusers_dpm_solver(num_steps, process, generator):
+    """Same predictions, same times, clamping off: every step's x_t agrees."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    target = 0.4 * torch.randn(1, 3, 32, 32, generator=generator)
+
+    def model(xt, t, y):  # a made-up guess in [-1, 1], and the noise that it implies
+        return process.predict_noise(xt, t, (0.5 * xt + target).tanh())
+
+    peer = DPMSolverMultistepScheduler(
+        trained_betas=process.betas.numpy(), final_sigmas_type="zero", lower_order_final=True
+    )
+    peer.set_timesteps(num_steps)
+    times = log_snr_times(process, num_steps)
+    peer.timesteps = torch.tensor(times)  # its own spacings begin or end elsewhere
+    alpha_bar = process.alpha_bar[times]
+    peer.sigmas = torch.cat([((1 - alpha_bar) / alpha_bar).sqrt(), torch.zeros(1)])
+    options = {"solver": "dpm++2m", "num_steps": num_steps, "clamp": False}
+    frames = list(denoise(model, process, [0], **options))
+    xt = frames[0].xt
+    for t, frame in zip(times, frames[1:]):
+        xt = peer.step(model(xt, torch.tensor([t]), None), t, xt).prev_sample
+        assert torch.allclose(frame.xt, xt, atol=1e-4), t
