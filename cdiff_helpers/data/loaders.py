@@ -1,6 +1,5 @@
 """Batches in an order that the seed and the epoch give, and a resumed run can go on with."""
 
-import math
 import random
 from collections.abc import Iterator
 
@@ -72,8 +71,10 @@ def make_loader(
 class ResidentLoader:
     """The same kind of batches, from a set that lies as uint8 on the device.
 
-    Indexing, scaling and flipping happen there, a whole batch at a time. `flip` mirrors each
-    picture with probability 1/2. Iterating, `len` and the order are as in `make_loader`.
+    Indexing and scaling happen there, a whole batch at a time. `flip` mirrors each picture with
+    probability 1/2: a mirrored copy of the set lies beside it, so that a coin is an index.
+    Iterating, `len` and the order are as in `make_loader`. `share` (k, n) gives every n-th picture
+    of each batch, from the k-th on: one of n processes'.
     """
 
     def __init__(
@@ -83,27 +84,33 @@ class ResidentLoader:
         seed: int = 0,
         device: str | torch.device = "cpu",
         flip: bool = True,
+        share: tuple[int, int] = (0, 1),
     ):
-        check_batches(data, batch_size)
-        self.images, self.labels = data.images.to(device), data.labels.to(device)
+        check_batches(data, batch_size // share[1])
+        images, self.labels = data.images.to(device), data.labels.to(device)
+        self.images = torch.cat([images, images.flip(-1)]) if flip else images
         self.batch_size, self.seed, self.flip, self.epoch = batch_size, seed, flip, 0
+        self.share = share
 
     def __len__(self) -> int:
-        return math.ceil(len(self.labels) / self.batch_size)
+        whole, rest = divmod(len(self.labels), self.batch_size)
+        return whole + (rest >= self.share[1])  # a last one that has a picture for each process
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = epoch_generator(self.seed, self.epoch)
+        generator, N = epoch_generator(self.seed, self.epoch), len(self.labels)
         self.epoch += 1
-        order = torch.randperm(len(self.labels), generator=generator).to(self.labels.device)
-        mirrored = torch.rand(len(self.labels), generator=generator) < 0.5  # one coin a picture
-        mirrored = mirrored.to(self.labels.device) & self.flip
-        for index in order.split(self.batch_size):
-            x0 = to_model_range(self.images[index])  # (B, 3, 32, 32)
-            x0 = torch.where(mirrored[index, None, None, None], x0.flip(-1), x0)
-            yield x0, self.labels[index]
+        order = torch.randperm(N, generator=generator)
+        mirrored = (torch.rand(N, generator=generator) < 0.5) & self.flip  # one coin a picture
+        order, mirrored = order.to(self.labels.device), mirrored.to(self.labels.device)
+        rows, labels = order + N * mirrored[order], self.labels[order]  # of the whole epoch
+        k, n = self.share
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            count = min(self.batch_size, N - start) // n * n  # as many for each process
+            mine = slice(start + k, start + count, n)
+            yield to_model_range(self.images.index_select(0, rows[mine])), labels[mine]
 
 
 def check_batches(data: Dataset, batch_size: int) -> None:
