@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from cdiff_helpers.data import (
     to_image_range,
 )
 from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.parallel import average_gradients, joined, one_by_one
 from cdiff_helpers.reference import load_reference
 from cdiff_helpers.runtime import (
     PRESETS,
@@ -28,8 +30,15 @@ from cdiff_helpers.runtime import (
     pick_device,
     seed_everything,
 )
-from cdiff_helpers.sampling import DEFAULT_STEPS, SOLVERS, denoise, solver_and_times
+from cdiff_helpers.sampling import (
+    DEFAULT_SOLVER,
+    DEFAULT_STEPS,
+    SOLVERS,
+    denoise,
+    solver_and_times,
+)
 from cdiff_helpers.training import (
+    Step,
     TrainConfig,
     TrainState,
     checkpointed,
@@ -41,6 +50,7 @@ from cdiff_helpers.training import (
 from cdiff_helpers.unet import ConditionalUNet
 from cdiff_helpers.visualization import png_bytes, tile_images
 
+DEFAULTS = ", ".join(f"{name} {steps}" for name, steps in DEFAULT_STEPS.items()) + ", ddpm all"
 SHOWN = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}  # defaults, in the help
 
 
@@ -62,22 +72,40 @@ def fetch_command(args: argparse.Namespace) -> None:
 
 
 def train_command(args: argparse.Namespace) -> None:
-    """Train a ConditionalUNet into args.out, or go on with the run that lies there."""
-    preset, device = course_preset(args.preset), pick_device(args.device)
-    state = start_or_resume(args, preset, device)
-    if state.index >= state.config.num_updates:
-        print(f"The run in {args.out} is finished: {state.index} updates. Sample from it.")
-        return
-    data = load_cifar10(args.root, source=args.source or preset.source)
-    loader = ResidentLoader(data, state.config.batch_size, state.config.seed, device)
-    process = DiffusionProcess(state.model.num_steps).to(device)
-    steps = checkpointed(train(state, process, loader), state, args.out)
+    """Train a ConditionalUNet into args.out, or go on with the run that lies there.
+
+    Under torchrun its processes train one model together, and the first one saves it.
+    """
+    preset = course_preset(args.preset)
+    with joined(args.device) as rank:
+        with one_by_one(rank):  # the first makes the folder, the others find the run in it
+            args.resume = args.resume or rank.index > 0
+            state = start_or_resume(args, preset, rank.device)
+            data = load_cifar10(args.root, source=args.source or preset.source)
+        if state.index >= state.config.num_updates:
+            print(f"The run in {args.out} is finished: {state.index} updates. Sample from it.")
+            return
+        average_gradients(state, rank)
+        share = (rank.index, rank.count)
+        batch_size, seed = state.config.batch_size, state.config.seed
+        loader = ResidentLoader(data, batch_size, seed, rank.device, share=share)
+        process = DiffusionProcess(state.model.num_steps).to(rank.device)
+        steps = train(state, process, loader)
+        if rank.index == 0:
+            steps = shown(checkpointed(steps, state, args.out), state)
+        for _ in steps:
+            pass
+        print(f"Trained {state.index} updates; the run is in {args.out}.")
+
+
+def shown(steps: Iterator[Step], state: TrainState) -> Iterator[Step]:
+    """The same steps, with a progress bar that tells the loss now and then."""
     total = state.config.num_updates
     with tqdm(steps, initial=state.index, total=total, unit=" updates") as progress:
         for step in progress:
             if step.index % 20 == 0:
                 progress.set_postfix(loss=f"{step.loss.item():.4f}")
-    print(f"Trained {state.index} updates; the run is in {args.out}.")
+            yield step
 
 
 def start_or_resume(args: argparse.Namespace, preset: Preset, device: torch.device) -> TrainState:
@@ -190,8 +218,8 @@ def add_sample(commands) -> None:
     one.add_argument("--classes", required=True, help="names or numbers, such as cat,dog or 3,5")
     one.add_argument("--per-class", type=int, default=8, help="pictures of each class, one row")
     one.add_argument("--out", type=Path, required=True, help="the PNG file")
-    one.add_argument("--solver", choices=SOLVERS, default="ddim", help="how the steps are taken")
-    one.add_argument("--num-steps", type=int, help=f"ddim {DEFAULT_STEPS['ddim']}, ddpm all")
+    one.add_argument("--solver", choices=SOLVERS, default=DEFAULT_SOLVER, help="the step")
+    one.add_argument("--num-steps", type=int, help=f"if not given: {DEFAULTS}")
     one.add_argument("--guidance-scale", type=float, default=1.5, help="1: plain conditional")
     one.add_argument("--seed", type=int, default=0, help="picture i is drawn from seed + i")
     one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")

@@ -30,8 +30,9 @@ from cdiff_helpers.unet import ConditionalUNet
 STATEFUL = ("optimizer", "scheduler", "scaler")
 WEIGHT_FILES = ("model.safetensors", "ema.safetensors")
 TIME_DISTRIBUTIONS = ("uniform", "logit-normal")
-LOSS_WEIGHTINGS = ("none", "velocity")
+LOSS_WEIGHTINGS = ("none", "velocity", "min-snr")
 UNIFORM_SHARE = 0.1  # of the logit-normal times: without them the ends would hardly be trained
+MIN_SNR_GAMMA = 5.0  # the paper's
 LARGEST_WEIGHT = 1_000.0  # of a picture's loss; the cosine schedule's last 1 / ᾱ is 4e8
 
 
@@ -50,7 +51,7 @@ class TrainConfig:
     label_drop: float = 0.1  # probability that an image is shown without its class
     ema_decay: float = 0.999  # per update, after the average's own warm-up
     time_distribution: str = "uniform"  # of the training times; "logit-normal" prefers the middle
-    loss_weighting: str = "none"  # of the times; "velocity" counts the velocity's error instead
+    loss_weighting: str = "none"  # of the times: "none", "velocity" or "min-snr"
     precision: str = "auto"  # of the network's forward pass: "auto" or "float32"
 
     def __post_init__(self):
@@ -118,10 +119,15 @@ def loss_weights(alpha_bar: Tensor, weighting: str = "none") -> Tensor:
     "none" is DDPM's 1. "velocity" is 1 / ᾱ_t, at most LARGEST_WEIGHT: since ε differs from its
     prediction by √ᾱ_t times what v does, this is the velocity's squared error (Salimans & Ho 2022,
     arXiv:2202.00512, section 4: "SNR + 1" weighting), which counts noisy pictures as much as clean.
+    "min-snr" is min(SNR, γ) / SNR with SNR = ᾱ_t / (1 - ᾱ_t) (Hang et al. 2023, arXiv:2303.09556,
+    section 3.4), which counts nearly clean pictures less.
     """
     if weighting == "none":
         return torch.ones_like(alpha_bar)
-    return (1 / alpha_bar).clamp(max=LARGEST_WEIGHT)
+    if weighting == "velocity":
+        return (1 / alpha_bar).clamp(max=LARGEST_WEIGHT)
+    snr = alpha_bar / (1 - alpha_bar)
+    return snr.clamp(max=MIN_SNR_GAMMA) / snr
 
 
 def diffusion_loss(
@@ -165,12 +171,12 @@ class EMA:
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model's present weights."""
         kept = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        new = itertools.chain(model.parameters(), model.buffers())
-        old = itertools.chain(self.model.parameters(), self.model.buffers())
-        for average, value in zip(old, new):
-            if average.is_floating_point():
-                average.lerp_(value, 1 - kept)
-            else:
+        new = [*model.parameters(), *model.buffers()]
+        pairs = list(zip([*self.model.parameters(), *self.model.buffers()], new))
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_(*map(list, zip(*floats)), 1 - kept)  # all in one call
+        for average, value in pairs:
+            if not average.is_floating_point():
                 average.copy_(value)
         self.num_updates += 1
 
@@ -179,11 +185,12 @@ class TrainState:
     """Everything that training changes, so everything that a resume needs.
 
     `model`, `config`, `ema`, `optimizer`, `scheduler`, `scaler`, `generator`, `index` (updates
-    done) and `losses`, one for each of them. The model stays on its device.
+    done) and `losses`, one for each of them. The model stays on its device. `network` is what is
+    called in the forward pass: the model, or a wrapper around it.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig):
-        self.model, self.config = model, config
+        self.model, self.network, self.config = model, model, config
         self.device = next(model.parameters()).device
         self.ema = EMA(model, config.ema_decay)
         self.optimizer = torch.optim.AdamW(
@@ -248,15 +255,16 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
     DDPM, algorithm 1, with labels dropped. `loader` gives (x0, y) and is gone through as often as
     that takes; a state that has done k updates goes on with the loader's batch k.
     """
-    config, generator, model = state.config, state.generator, state.model.train()
+    config, generator, null_class = state.config, state.generator, state.model.null_class
+    state.network.train()
     for x0, y in endless(loader, state.index):
         if state.index >= config.num_updates:
             return
         x0, y = x0.to(state.device), y.to(state.device)
-        y = drop_labels(y, config.label_drop, null_class=model.null_class, generator=generator)
+        y = drop_labels(y, config.label_drop, null_class=null_class, generator=generator)
         with autocast(state.device, config.precision):
             loss = diffusion_loss(
-                model,
+                state.network,
                 process,
                 x0,
                 y,
@@ -277,9 +285,12 @@ def update(state: TrainState, loss: Tensor) -> None:
     state.scaler.scale(loss).backward()
     state.scaler.unscale_(state.optimizer)  # clip the true gradient, not the scaled one
     nn.utils.clip_grad_norm_(state.model.parameters(), state.config.max_grad_norm)
+    scale = state.scaler.get_scale()
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    if state.scheduler.last_epoch + 1 < state.scheduler.total_steps:  # past it the rate would rise
+    stepped = state.scaler.get_scale() >= scale  # it shrinks where float16 overflowed: no step then
+    more = state.scheduler.last_epoch + 1 < state.scheduler.total_steps  # past it the rate rises
+    if stepped and more:
         state.scheduler.step()
     state.ema.update(state.model)
 

@@ -106,6 +106,40 @@ def test_velocity_weighting_measures_the_velocity(generator):
     assert weights.max() == 1000 and torch.equal(loss_weights(weights), torch.ones(10))
 
 
+def test_min_snr_counts_nearly_clean_pictures_less():
+    alpha_bar = torch.tensor([0.999, 5 / 6, 0.5, 0.01])  # SNR 999, 5, 1, 0.0101
+    weights = loss_weights(alpha_bar, "min-snr")
+    assert torch.allclose(weights, torch.tensor([5 / 999, 1.0, 1.0, 1.0]), rtol=1e-3)
+
+
+def test_a_skipped_optimiser_step_does_not_move_the_schedule(batches, short_process):
+    """float16's scaler halves its scale where gradients overflow, and leaves the step out."""
+
+    class Overflown:
+        def __init__(self):
+            self.value = 2.0
+
+        def scale(self, loss):
+            return loss
+
+        def get_scale(self):
+            return self.value
+
+        def unscale_(self, optimizer):
+            pass
+
+        def step(self, optimizer):
+            pass
+
+        def update(self):
+            self.value /= 2
+
+    state = fresh(TrainConfig(num_updates=8, precision="float32"))
+    state.scaler = Overflown()
+    rates = [step.learning_rate for step in train(state, short_process, batches)]
+    assert len(rates) == 8 and len(set(rates)) == 1
+
+
 def test_labels_are_dropped_at_their_rate_one_coin_a_picture(generator):
     y = torch.arange(10_000) % 10
     dropped = drop_labels(y, 0.1, null_class=10, generator=generator)
@@ -328,7 +362,10 @@ def test_a_write_that_fails_leaves_the_old_checkpoint_whole(monkeypatch, tmp_pat
     [
         ({"num_updates": 0}, "num_updates is 0"),
         ({"time_distribution": "normal"}, "time_distribution is 'normal'"),
-        ({"loss_weighting": "snr"}, "loss_weighting is 'snr'; expected one of none, velocity"),
+        (
+            {"loss_weighting": "snr"},
+            "loss_weighting is 'snr'; expected one of none, velocity, min-snr",
+        ),
         ({"precision": "half"}, "precision is 'half'"),
     ],
 )

@@ -1,0 +1,80 @@
+"""Several processes, one model: each takes its share of a batch, and gradients are averaged.
+
+Home: notebook 08. `torchrun --standalone --nproc_per_node=2 -m cdiff_helpers train --out …`
+"""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from cdiff_helpers.runtime import pick_device
+from cdiff_helpers.training import TrainState
+
+
+@dataclass(frozen=True)
+class Rank:
+    """This process among those that train together: number `index` of `count`, on `device`."""
+
+    index: int
+    count: int
+    device: torch.device
+
+
+@contextmanager
+def joined(device: str = "auto") -> Iterator[Rank]:
+    """torchrun's processes joined while the block runs; without torchrun, this one alone.
+
+    Process k takes the k-th GPU where there is one. Only the first process prints.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        yield Rank(0, 1, pick_device(device))
+        return
+    local = int(os.environ["LOCAL_RANK"])
+    gpu = device in ("auto", "cuda") and torch.cuda.is_available()
+    place = pick_device(f"cuda:{local}" if gpu else device)
+    if gpu:
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if gpu else "gloo")
+    silence = contextlib.redirect_stdout(io.StringIO())
+    try:
+        with contextlib.nullcontext() if dist.get_rank() == 0 else silence:
+            yield Rank(dist.get_rank(), dist.get_world_size(), place)
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def one_by_one(rank: Rank) -> Iterator[None]:
+    """The first process goes through the block, then the others: they find what it made."""
+    if rank.count > 1 and rank.index > 0:
+        dist.barrier()
+    yield
+    if rank.count > 1 and rank.index == 0:
+        dist.barrier()
+
+
+def average_gradients(state: TrainState, rank: Rank) -> None:
+    """From now on each backward pass leaves the mean gradient of all processes.
+
+    The random numbers of each process differ, so that no two add the same noise. Raises ValueError
+    where a batch cannot be shared evenly.
+    """
+    if rank.count == 1:
+        return
+    if state.config.batch_size % rank.count:
+        raise ValueError(
+            f"batch_size is {state.config.batch_size}; expected a multiple of the "
+            f"{rank.count} processes, which share each batch. Change --batch-size."
+        )
+    devices = [rank.device] if rank.device.type == "cuda" else None
+    state.network = DistributedDataParallel(state.model, device_ids=devices)
+    mixed = np.random.SeedSequence([state.config.seed, rank.index, state.index])
+    state.generator.manual_seed(int(mixed.generate_state(1)[0]))

@@ -1,0 +1,104 @@
+"""Several processes: they compute one gradient, and write one run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cdiff_helpers.data import ResidentLoader
+from cdiff_helpers.parallel import Rank, average_gradients, joined
+from cdiff_helpers.training import TrainConfig, TrainState, load_checkpoint
+from cdiff_helpers.unet import ConditionalUNet
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+
+
+def state_and_batch():
+    """A small network with something to say, and a batch of noisy pictures."""
+    torch.manual_seed(0)
+    model = ConditionalUNet(num_steps=20, channels=(16, 32), emb_dim=32)
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    batch = torch.randn(6, 3, 32, 32), torch.arange(6), torch.arange(6)
+    return TrainState(model, TrainConfig(num_updates=4, batch_size=6)), batch
+
+
+def gradients(state, xt, t, y):
+    state.network(xt, t, y).square().mean().backward()
+    return torch.cat([p.grad.flatten() for p in state.model.parameters()])
+
+
+def test_shares_of_a_batch_make_up_the_batch(bundle):
+    whole = list(ResidentLoader(bundle, 64, seed=3))
+    halves = [list(ResidentLoader(bundle, 64, seed=3, share=(k, 2))) for k in (0, 1)]
+    assert len(whole) == len(halves[0]) == len(ResidentLoader(bundle, 64, share=(1, 2)))
+    for (x0, y), (x_even, y_even), (x_odd, y_odd) in zip(whole, *halves):
+        assert torch.equal(torch.stack([x_even, x_odd], 1).flatten(0, 1), x0)
+        assert torch.equal(torch.stack([y_even, y_odd], 1).flatten(), y)
+
+
+def test_a_last_batch_too_small_to_share_is_left_out(bundle):
+    few = type(bundle)(bundle.images[:10], bundle.labels[:10], bundle.classes, "bundled")
+    for size, sizes in ((3, [1, 1, 1]), (4, [2, 2, 1]), (7, [3, 1])):
+        for k in (0, 1):
+            loader = ResidentLoader(few, size, share=(k, 2))
+            assert [len(y) for _, y in loader] == sizes and len(loader) == len(sizes)
+
+
+def test_one_process_alone_is_the_plain_loop(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    state, _ = state_and_batch()
+    with joined("cpu") as rank:
+        assert (rank.index, rank.count, rank.device.type) == (0, 1, "cpu")
+        average_gradients(state, rank)
+    assert state.network is state.model
+
+
+def test_a_batch_that_cannot_be_shared_is_named():
+    state, _ = state_and_batch()
+    with pytest.raises(ValueError, match="batch_size is 6; expected a multiple of the 4"):
+        average_gradients(state, Rank(0, 4, torch.device("cpu")))
+
+
+@pytest.mark.slow
+def test_the_averaged_gradient_is_the_joint_batchs(tmp_path):
+    done = subprocess.run([*TORCHRUN, __file__, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    state, batch = state_and_batch()
+    joint = gradients(state, *batch)
+    for k in (0, 1):
+        assert torch.allclose(torch.load(tmp_path / f"{k}.pt"), joint, atol=1e-6)
+    seeds = [torch.load(tmp_path / f"{k}.random.pt") for k in (0, 1)]
+    assert not torch.equal(*seeds)
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_run_and_goes_on_with_it(tmp_path):
+    def train(*more):
+        words = ["train", "--out", "run", "--updates", "3", "--batch-size", "8", "--device", "cpu"]
+        command = [*TORCHRUN, "-m", "cdiff_helpers", *words, "--source", "bundled", *more]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    done = train()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Trained 3 updates") == 1 and done.stdout.count("CIFAR-10:") == 1
+    losses = json.loads((tmp_path / "run" / "losses.json").read_text())
+    assert len(losses) == 3 and load_checkpoint(tmp_path / "run").index == 3
+    assert "is finished" in train("--resume").stdout
+    refused = train()
+    assert refused.returncode != 0 and "holds a run already" in refused.stderr
+
+
+if __name__ == "__main__":  # one of torchrun's processes
+    folder = Path(sys.argv[1])
+    with joined("cpu") as rank:
+        state, batch = state_and_batch()
+        average_gradients(state, rank)
+        share = [part[rank.index :: rank.count] for part in batch]
+        torch.save(gradients(state, *share), folder / f"{rank.index}.pt")
+        drawn = torch.rand(9, generator=state.generator)
+        torch.save(drawn, folder / f"{rank.index}.random.pt")
