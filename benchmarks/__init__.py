@@ -1,0 +1,1 @@
+"""Measurements of the course against what a student would otherwise use; README.md has them."""
