@@ -5,12 +5,13 @@ import datetime
 import json
 import platform
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
 import torch
 from matplotlib.figure import Figure
+
+from cdiff_helpers.runtime import installed_version, processor_name
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -36,17 +37,10 @@ def in_turns(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, flo
 
 def machine(*packages: str) -> dict:
     """Processor, threads, device, versions, date."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
     found = {"python": platform.python_version()}
-    for name in ("torch", *packages):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
+    found |= {name: installed_version(name) for name in ("torch", *packages)}
     return {
-        "processor": names[0] if names else platform.processor(),
+        "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "versions": found,

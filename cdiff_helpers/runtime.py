@@ -118,3 +118,11 @@ def installed_version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "missing: pip install -r requirements.txt"
+
+
+def processor_name() -> str:
+    """The processor's name where the system tells it, else its kind, such as "x86_64"."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -73,3 +73,10 @@ def test_the_report_tells_versions_device_and_preset():
     assert report["preset"] == course_preset().name
     assert report["device"].startswith(pick_device().type)
     assert not [name for name, value in report.items() if "missing" in value]
+
+
+def test_the_processor_has_a_name():
+    from cdiff_helpers.runtime import processor_name
+
+    name = processor_name()
+    assert name and name == name.strip() and "\n" not in name

@@ -20,7 +20,13 @@ from tqdm.auto import tqdm
 
 from cdiff_helpers.data import SOURCES, ImageSet, ResidentLoader, load_cifar10
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.runtime import PACKAGES, installed_version, pick_device, seed_everything
+from cdiff_helpers.runtime import (
+    PACKAGES,
+    installed_version,
+    pick_device,
+    processor_name,
+    seed_everything,
+)
 from cdiff_helpers.sampling import sample_conditional_images
 from cdiff_helpers.training import (
     TrainConfig,
@@ -51,7 +57,7 @@ def start(folder: Path, config: TrainConfig) -> tuple[TrainState, dict]:
     record = {
         "command": "python " + " ".join(sys.argv),
         "seed": config.seed,
-        "hardware": f"{processor()}, {torch.get_num_threads()} threads, {device.type}",
+        "hardware": f"{processor_name()}, {torch.get_num_threads()} threads, {device.type}",
         "versions": {"python": platform.python_version()}
         | {name: installed_version(name) for name in PACKAGES},
         "sampler": SAMPLER,
@@ -59,13 +65,6 @@ def start(folder: Path, config: TrainConfig) -> tuple[TrainState, dict]:
         "snapshots": [],
     }
     return TrainState(model, config), record
-
-
-def processor() -> str:
-    """The processor's name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    names = [x for x in info.read_text().splitlines() if "model name" in x] if info.exists() else []
-    return names[0].split(":")[1].strip() if names else platform.processor()
 
 
 def snapshot(state: TrainState, process: DiffusionProcess, folder: Path, record: dict) -> None:

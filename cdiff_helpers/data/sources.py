@@ -132,7 +132,8 @@ def fetch_archive(root: Path, folder: Path, min_rate: float) -> None:
         print(f"CIFAR-10: fetching {ARCHIVE.name}, {ARCHIVE.size / 1e6:.0f} MB, into {root}.")
         path = download(ARCHIVE, folder, min_rate)
     unpack(path, folder)
-    read_archive(folder, train=True), read_archive(folder, train=False)
+    for train in (True, False):
+        read_archive(folder, train)  # raises where what came is not what was published
     shutil.rmtree(root / ARCHIVE_FOLDER, ignore_errors=True)  # the damaged one, if any
     os.replace(folder / ARCHIVE_FOLDER, root / ARCHIVE_FOLDER)
 
