@@ -1,6 +1,7 @@
-"""The course in a shell: python -m cdiff_helpers fetch | train | sample (--help says how)."""
+"""The course in a shell: python -m cdiff_helpers fetch | train | sample | evaluate (--help)."""
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from cdiff_helpers.data import (
     to_image_range,
 )
 from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.evaluation import FEWEST_FOR_AGREEMENT, few_words, score
+from cdiff_helpers.evaluation.fid import true_fid
+from cdiff_helpers.evaluation.report import plot_scores, score_table
 from cdiff_helpers.parallel import average_gradients, joined, one_by_one
 from cdiff_helpers.reference import load_reference
 from cdiff_helpers.runtime import (
@@ -48,7 +52,7 @@ from cdiff_helpers.training import (
     write_whole,
 )
 from cdiff_helpers.unet import ConditionalUNet
-from cdiff_helpers.visualization import png_bytes, tile_images
+from cdiff_helpers.visualization import figure_bytes, png_bytes, tile_images
 
 DEFAULTS = ", ".join(f"{name} {steps}" for name, steps in DEFAULT_STEPS.items()) + ", ddpm all"
 SHOWN = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}  # defaults, in the help
@@ -139,18 +143,25 @@ def sample_command(args: argparse.Namespace) -> None:
     classes = class_indices([int(c) if c.isdigit() else c for c in args.classes.split(",")])
     if args.per_class < 1:
         raise ValueError(f"--per-class is {args.per_class}; expected at least 1.")
-    if args.checkpoint:
-        model = load_checkpoint(args.checkpoint, device=device).ema.model
-        process = DiffusionProcess(model.num_steps)
-    else:
-        model, process, _ = load_reference()
-        print("Drawing with the bundled reference; --checkpoint FOLDER takes a run of yours.")
+    model, process = chosen_model(args.checkpoint, device)
     labels = [label for label in classes for _ in range(args.per_class)]
-    model, process = model.to(device), process.to(device)
     images = draw(model, process, labels, args)
     write_whole(args.out, png_bytes(tile_images(images, args.per_class), scale=args.enlarge))
     rows = ", ".join(CLASS_NAMES[label] for label in classes)
     print(f"{args.out}: {len(labels)} pictures; rows from the top: {rows}.")
+
+
+def chosen_model(
+    checkpoint: Path | None, device: torch.device
+) -> tuple[ConditionalUNet, DiffusionProcess]:
+    """The averaged weights of the run in a folder, or the bundled reference, on the device."""
+    if checkpoint:
+        model = load_checkpoint(checkpoint, device=device).ema.model
+        process = DiffusionProcess(model.num_steps)
+    else:
+        model, process, _ = load_reference()
+        print("Drawing with the bundled reference; --checkpoint FOLDER takes a run of yours.")
+    return model.to(device), process.to(device)
 
 
 def draw(model, process: DiffusionProcess, labels: list[int], args: argparse.Namespace) -> Tensor:
@@ -168,14 +179,44 @@ def draw(model, process: DiffusionProcess, labels: list[int], args: argparse.Nam
     return torch.cat(images)
 
 
+def evaluate_command(args: argparse.Namespace) -> None:
+    """Draw args.num_images pictures, as many of each class, and print what the judge says."""
+    if args.num_images < (2 if args.allow_few else FEWEST_FOR_AGREEMENT):
+        raise ValueError(few_words(args.num_images).replace("allow_few=True", "--allow-few"))
+    for path in filter(None, (args.json, args.picture)):
+        path.parent.mkdir(parents=True, exist_ok=True)  # found out now, not after the drawing
+    if args.real:
+        test = load_cifar10(args.root, train=False)
+        images, labels = test.images[: args.num_images], test.labels[: args.num_images]
+        asked = {"model": "real test pictures"}
+    else:
+        labels = torch.arange(args.num_images) % len(CLASS_NAMES)
+        model, process = chosen_model(args.checkpoint, pick_device(args.device))
+        images = draw(model, process, labels.tolist(), args).cpu()
+        step_names = ("guidance_scale", "solver", "num_steps", "seed")
+        asked = {"model": str(args.checkpoint or "the bundled reference")}
+        asked |= {name: getattr(args, name) for name in step_names}
+    scores = score(images, labels, allow_few=args.allow_few)
+    print(score_table(scores))
+    if args.fid:
+        scores["fid"] = true_fid(images, load_cifar10(args.root))
+        print(f"FID against all training pictures: {scores['fid']:.2f}")
+    if args.json:
+        write_whole(args.json, (json.dumps(asked | scores, indent=1) + "\n").encode())
+    if args.picture or args.json:
+        picture = args.picture or args.json.with_suffix(".png")
+        write_whole(picture, figure_bytes(plot_scores(scores, images, labels)))
+        print(f"The picture: {picture}")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     parser = argparse.ArgumentParser(
         prog="python -m cdiff_helpers",
-        description="Fetch CIFAR-10, train the course's model, draw with it.",
+        description="Fetch CIFAR-10, train the course's model, draw with it, score it.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (add_fetch, add_train, add_sample):
+    for add in (add_fetch, add_train, add_sample, add_evaluate):
         add(commands)
     return parser
 
@@ -218,12 +259,32 @@ def add_sample(commands) -> None:
     one.add_argument("--classes", required=True, help="names or numbers, such as cat,dog or 3,5")
     one.add_argument("--per-class", type=int, default=8, help="pictures of each class, one row")
     one.add_argument("--out", type=Path, required=True, help="the PNG file")
+    one.add_argument("--enlarge", type=int, default=2, help="screen pixels a side of each pixel")
+    add_sampler(one)
+
+
+def add_evaluate(commands) -> None:
+    """The options of evaluate."""
+    one = commands.add_parser("evaluate", help="draw, and say how good it is", **SHOWN)
+    one.set_defaults(run=evaluate_command)
+    one.add_argument("--checkpoint", type=Path, help="a run's folder; the reference if not given")
+    one.add_argument("--num-images", type=int, default=2_000, help="as many of each class")
+    one.add_argument("--json", type=Path, help="a file for the scores; a PNG is put beside it")
+    one.add_argument("--picture", type=Path, help="another place for the PNG file")
+    one.add_argument("--real", action="store_true", help="score real test pictures instead")
+    one.add_argument("--fid", action="store_true", help="the true FID too: needs torch-fidelity")
+    one.add_argument("--allow-few", action="store_true", help="score few pictures all the same")
+    one.add_argument("--root", help="folder of the data set; the course folder's if not given")
+    add_sampler(one)
+
+
+def add_sampler(one: argparse.ArgumentParser) -> None:
+    """How pictures are drawn."""
     one.add_argument("--solver", choices=SOLVERS, default=DEFAULT_SOLVER, help="the step")
     one.add_argument("--num-steps", type=int, help=f"if not given: {DEFAULTS}")
     one.add_argument("--guidance-scale", type=float, default=1.5, help="1: plain conditional")
     one.add_argument("--seed", type=int, default=0, help="picture i is drawn from seed + i")
     one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
-    one.add_argument("--enlarge", type=int, default=2, help="screen pixels a side of each pixel")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -30,14 +30,15 @@ class Preset:
     ddim_steps: int  # reverse steps everywhere else
     images_per_class: int  # columns of the ten-class grid
     many: int  # images in the grid of one class
+    judged: int  # images that the judge scores in 08
 
 
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("reduced", "bundled", 16, 6, 8, 8, 4, 1, 4),
-        Preset("cpu", "auto", 128, 200, 450, 250, 30, 4, 32),
-        Preset("gpu", "auto", 256, 6_000, 450, 1_000, 50, 8, 64),
+        Preset("reduced", "bundled", 16, 6, 8, 8, 4, 1, 4, 20),
+        Preset("cpu", "auto", 128, 200, 450, 250, 30, 4, 32, 500),
+        Preset("gpu", "auto", 256, 6_000, 450, 1_000, 50, 8, 64, 2_000),
     )
 }
 

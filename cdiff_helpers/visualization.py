@@ -32,11 +32,16 @@ class DescribedFigure(Figure):
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        drawn, png = io.BytesIO(), io.BytesIO()
-        self.savefig(drawn, format="png", dpi=100)
-        Image.open(drawn).convert("RGB").save(png, format="PNG", optimize=True)  # a tenth smaller
-        bundle = {"image/png": png.getvalue(), "text/plain": repr(self)}
+        bundle = {"image/png": figure_bytes(self), "text/plain": repr(self)}
         display(bundle, metadata={"image/png": {"alt": self.alt}}, raw=True)
+
+
+def figure_bytes(figure: Figure) -> bytes:
+    """The figure as a PNG file, without the unused transparency: a tenth smaller."""
+    drawn, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=100)
+    Image.open(drawn).convert("RGB").save(png, format="PNG", optimize=True)
+    return png.getvalue()
 
 
 def new_figure(

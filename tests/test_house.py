@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "visualization": {"data", "diffusion", "sampling"},
     "widgets": {"data", "diffusion", "sampling", "visualization"},
     "reference": {"diffusion", "unet"},
+    "evaluation": {"data", "visualization"},
     "parallel": {"runtime", "training"},
     "__main__": set(NAMES.values()),
 }

@@ -1,6 +1,7 @@
 """The shell: train, resume, sample, and mistakes told in a sentence."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from cdiff_helpers.__main__ import main
+from cdiff_helpers.evaluation import judge_card
 from cdiff_helpers.training import load_checkpoint
 
 TRAIN = ["train", "--preset", "reduced", "--batch-size", "8", "--device", "cpu"]
@@ -118,3 +120,38 @@ def test_help_explains_every_option(command, capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert "--seed" in text and "--out" in text and "--device" in text
+
+
+KEYS = {"agreement", "agreement_per_class", "judge_fd", "kid", "coverage", "nearest_train", "n"}
+
+
+def test_a_run_is_scored_into_a_table_a_file_and_a_picture(run, tmp_path, capsys):
+    scores = tmp_path / "new folder" / "scores.json"
+    command = ["evaluate", "--checkpoint", str(run), "--num-images", "20", "--allow-few", *FAST]
+    assert main([*command, "--guidance-scale", "1", "--json", str(scores)]) == 0
+    told = json.loads(scores.read_text())
+    assert told.keys() >= KEYS and told["n"] == 20 and told["judge_fd"] > 0
+    assert told["guidance_scale"] == 1 and told["model"] == str(run)
+    assert f"{told['agreement']:.4f}" in capsys.readouterr().out
+    with Image.open(scores.with_suffix(".png")) as picture:
+        assert picture.size[0] > 800
+
+
+def test_too_few_pictures_are_refused_before_any_is_drawn(monkeypatch, capsys):
+    monkeypatch.setattr("cdiff_helpers.__main__.draw", lambda *_: pytest.fail("drawn"))
+    assert main(["evaluate", "--num-images", "499"]) == 2
+    assert "499 pictures are too few" in (said := capsys.readouterr().err) and "--allow-few" in said
+
+
+def test_real_pictures_are_scored_by_the_same_command(monkeypatch, capsys):
+    """Here the bundled ones; with the whole set on the disk, as many as are asked for."""
+    from cdiff_helpers import __main__ as module
+    from cdiff_helpers.data import load_cifar10
+
+    monkeypatch.setattr(
+        module, "load_cifar10", lambda root, train: load_cifar10(train=train, source="bundled")
+    )
+    assert main(["evaluate", "--real", "--num-images", "500"]) == 0
+    right = judge_card()["bundled_test"]["right"]
+    assert f"{right / 500:.4f}" in (said := capsys.readouterr().out)
+    assert "500 pictures are too few for distances" in said

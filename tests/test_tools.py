@@ -8,6 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 
+from cdiff_helpers.training import load_checkpoint
 from notebooks import HOUSE
 
 sys.path.insert(0, str(HOUSE / "tools"))
@@ -90,6 +91,9 @@ def test_the_reference_run_resumes_to_the_losses_of_an_uninterrupted_one(
     assert "The first 5 losses are the card's" in capsys.readouterr().out
     record = json.loads((tmp_path / "parts" / "record.json").read_text())
     assert [s["images_seen"] for s in record["snapshots"]] == [2 * 128, 5 * 128]
+    assert all((tmp_path / "parts" / s["weights"]).is_file() for s in record["snapshots"])
+    train(tmp_path / "wide", "--channels", "16", "32", "--batch-size", "8", "--minutes", "0")
+    assert load_checkpoint(tmp_path / "wide").index == 1
     card.write_text(json.dumps({"losses": [*losses[:3], 0.0, losses[4]]}))
     with pytest.raises(SystemExit, match=r"update 3: the loss is 0\.\d+, the card's 0\.0"):
         train(tmp_path / "parts", "--compare", str(tmp_path))

@@ -103,6 +103,7 @@ def main() -> None:
     REFERENCE.mkdir(parents=True)
     for snapshot in card["snapshots"]:
         shutil.copy(run / snapshot["file"], REFERENCE)
+        snapshot.pop("weights")  # these stay in the run's folder
     write_whole(REFERENCE / "ema.safetensors", weights)
     write_whole(REFERENCE / "card.json", json.dumps(card).encode())
     card["test_noise_mse"] = test_error(load_reference()[0])  # of the float16 weights, as bundled

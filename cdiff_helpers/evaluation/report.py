@@ -1,0 +1,95 @@
+"""A set's scores for people: a table in the shell, a figure in the notebook.
+
+Home: notebook 08.
+"""
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from cdiff_helpers.data import CLASS_NAMES
+from cdiff_helpers.evaluation.judge import as_seen, judge_card
+from cdiff_helpers.visualization import BLUE, GREEN, GREY, ORANGE, new_figure, tile_images
+
+WORDS = {
+    "agreement": "agreement with the asked class",
+    "confidence": "the judge's mean confidence",
+    "judge_fd": "judge-FD (0: as the training set)",
+    "kid": "KID (0: as the training set)",
+    "coverage": "coverage of the training set",
+    "nearest_train": "distance to the nearest training picture",
+}
+
+
+def score_table(scores: dict) -> str:
+    """`score`'s answer as lines of text, beside that of as many real test pictures."""
+    real = judge_card()["real"]
+    low, high = scores["agreement_interval"]
+    lines = [f"{'':42}{scores['n']:>9,}  real test"]
+    for key, words in WORDS.items():
+        value = "refused" if scores[key] is None else f"{scores[key]:.4f}"
+        lines.append(f"{words:42}{value:>9}  {real[key]:.4f}")
+        if key == "agreement":
+            lines.append(f"{'  95 % interval':42}{low:.3f} … {high:.3f}")
+    for name, value in scores["agreement_per_class"].items():
+        low, high = scores["agreement_per_class_interval"][name]
+        real_value = real["agreement_per_class"][name]
+        lines.append(f"  {name:40}{value:>9.3f}  {real_value:.3f}   ({low:.3f} … {high:.3f})")
+    return "\n".join([*lines, *filter(None, [scores["no_distances"]])])
+
+
+def plot_scores(scores: dict, images: Tensor, labels: Tensor, *, per_class: int = 8) -> Figure:
+    """Agreement with the asked class, as in `draw_agreement`, beside pictures of each class.
+
+    `images` (N, 3, 32, 32) in [0, 1] or uint8 and `labels` (N,) are what was scored.
+    """
+    names = list(scores["agreement_per_class"])
+    figure, [[left, right]] = new_figure(agreement_words(scores), 1, 2, size=(9, 4))
+    draw_agreement(left, {"these pictures": scores})
+    chosen = [torch.as_tensor(labels) == CLASS_NAMES.index(name) for name in names]
+    per_class = min(per_class, *(int(of_class.sum()) for of_class in chosen))
+    shown = torch.cat([as_seen(images[of_class][:per_class]) for of_class in chosen])
+    right.imshow(tile_images(shown, per_class), interpolation="nearest")
+    right.set(xticks=[], yticks=[16 + 32 * i for i in range(len(names))], yticklabels=names)
+    right.set_title(f"the first {per_class} of each class", fontsize=10)
+    return figure
+
+
+def plot_agreement(scores: dict[str, dict]) -> Figure:
+    """Agreement with the asked class of several sets, each under its name: `score`'s answers."""
+    alt = "; ".join(f"{name}: {agreement_words(each)}" for name, each in scores.items())
+    figure, [[axis]] = new_figure(alt, size=(7, 4))
+    draw_agreement(axis, scores)
+    return figure
+
+
+def agreement_words(scores: dict) -> str:
+    """The agreement for each class, for whoever cannot see the bars."""
+    shares = scores["agreement_per_class"].items()
+    return "agreement " + ", ".join(f"{name} {share:.2f}" for name, share in shares)
+
+
+def draw_agreement(axis: Axes, scores: dict[str, dict]) -> None:
+    """A bar a class and set with its 95 % interval; real test pictures' shares as grey marks."""
+    height = 0.8 / len(scores)
+    for k, (title, each) in enumerate(scores.items()):
+        shares, intervals = each["agreement_per_class"], each["agreement_per_class_interval"]
+        places = [CLASS_NAMES.index(name) + (k + 0.5) * height - 0.4 for name in shares]
+        values = list(shares.values())
+        # Rounding may hide that a share of 0 or 1 lies within its interval
+        below = [max(0, shares[name] - intervals[name][0]) for name in shares]
+        above = [max(0, intervals[name][1] - shares[name]) for name in shares]
+        style = {"color": (BLUE, ORANGE, GREEN)[k], "ecolor": "black", "height": height}
+        label = f"{title}: {each['agreement']:.3f}"
+        axis.barh(places, values, xerr=[below, above], label=label, **style)
+    real = judge_card()["real"]["agreement_per_class"]
+    marks = [real[name] for name in CLASS_NAMES]
+    axis.scatter(
+        marks, range(len(marks)), marker="|", s=250, color=GREY, label="real test pictures"
+    )
+    axis.axvline(1 / len(CLASS_NAMES), color=GREY, linestyle=":", linewidth=1, label="chance")
+    axis.set(yticks=range(len(CLASS_NAMES)), yticklabels=CLASS_NAMES)
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 1), xlabel="share in which the judge sees the asked class")
+    axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=8)
