@@ -2,7 +2,7 @@
 
 python -m benchmarks.recipes plan --out FOLDER [--minutes 10]
 python -m benchmarks.recipes train --out FOLDER ARM ...
-python -m benchmarks.recipes score --out FOLDER [--write]
+python -m benchmarks.recipes score --out FOLDER [ARM ...] [--write]
 
 `plan` times an update of each arm in turn and gives each as many as fit into the minutes, so that a
 slow hour of the machine hits no arm more than another. `train` goes through the arms named; two at
@@ -123,8 +123,11 @@ def train_arm(folder: Path, name: str) -> None:
     )
 
 
-def score_arm(folder: Path, name: str, weights: str) -> dict:
-    """The judge's scores of an arm's averaged or raw weights."""
+def score_arm(folder: Path, name: str, weights: str = "ema") -> dict:
+    """The judge's scores of an arm's averaged or raw weights, kept in its folder."""
+    path = folder / name / f"scores_{weights}.json"
+    if path.exists():
+        return json.loads(path.read_text())
     state = load_checkpoint(folder / name, model=ARMS[name].start(1).model)
     model = {"ema": state.ema.model, "raw": state.model}[weights]
     labels = torch.arange(SAMPLES) % 10
@@ -133,14 +136,15 @@ def score_arm(folder: Path, name: str, weights: str) -> dict:
             model, DiffusionProcess(), labels, guidance_scale=GUIDANCE, seed=0
         )
     scores = score(images, labels, judge=load_judge())
-    torch.save((images * 255).round().byte(), folder / f"{name} {weights}.pt")
     seen = state.index * state.config.batch_size
-    return {"arm": name, "weights": weights, "images_seen": seen, **scores}
+    scores |= {"arm": name, "weights": weights, "images_seen": seen}
+    path.write_text(json.dumps(scores, indent=1))
+    return scores
 
 
 def score_all(folder: Path, write: bool) -> None:
     """Score each arm that is trained, in both weights for the base, and print the table."""
-    scores = [score_arm(folder, name, "ema") for name in ARMS if (folder / name).exists()]
+    scores = [score_arm(folder, name) for name in ARMS if (folder / name / "minutes.json").exists()]
     scores.append(score_arm(folder, "base", "raw"))
     rows = [
         ["arm", "weights", "images seen", "minutes", "agreement", "judge-FD", "KID", "coverage"]
@@ -163,17 +167,17 @@ def score_all(folder: Path, write: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("command", choices=("plan", "train", "score"))
-    parser.add_argument("arms", nargs="*", help=f"to train: {', '.join(ARMS)}")
+    parser.add_argument("arms", nargs="*", help=f"some of: {', '.join(ARMS)}")
     parser.add_argument("--out", type=Path, required=True, help="the trials' folder")
     parser.add_argument("--minutes", type=float, default=10, help="of each arm, to plan with")
     parser.add_argument("--write", action="store_true", help="keep the scores in results/")
     args = parser.parse_intermixed_args()
     if args.command == "plan":
         plan(args.out, args.minutes)
-    elif args.command == "score":
+    for name in args.arms:
+        {"train": train_arm, "score": score_arm}[args.command](args.out, name)
+    if args.command == "score" and not args.arms:
         score_all(args.out, args.write)
-    for name in args.arms if args.command == "train" else ():
-        train_arm(args.out, name)
 
 
 if __name__ == "__main__":
