@@ -7,6 +7,7 @@ import sys
 import nbformat
 import numpy as np
 import pytest
+import torch
 
 from cdiff_helpers.training import load_checkpoint
 from notebooks import HOUSE
@@ -14,6 +15,8 @@ from notebooks import HOUSE
 sys.path.insert(0, str(HOUSE / "tools"))
 import execute
 import make_subset
+import score_reference
+import train_judge
 import train_reference
 
 PNG = base64.b64encode(b"\x89PNG a picture").decode()
@@ -97,3 +100,54 @@ def test_the_reference_run_resumes_to_the_losses_of_an_uninterrupted_one(
     card.write_text(json.dumps({"losses": [*losses[:3], 0.0, losses[4]]}))
     with pytest.raises(SystemExit, match=r"update 3: the loss is 0\.\d+, the card's 0\.0"):
         train(tmp_path / "parts", "--compare", str(tmp_path))
+
+
+def test_the_reference_is_scored_once_a_case(tmp_path, monkeypatch):
+    """A second call goes on where the first stopped; other weights begin anew."""
+    monkeypatch.setattr(score_reference, "REFERENCE", tmp_path)
+    monkeypatch.setattr(score_reference, "SCALES", (1,))
+    monkeypatch.setattr(score_reference, "SOLVERS", {"ddim": (2, 3)})
+    drawn = []
+    real = score_reference.sample_conditional_images
+
+    def draw(*args, **options):
+        drawn.append(options)
+        return real(*args, **options | {"num_steps": 2})
+
+    monkeypatch.setattr(score_reference, "sample_conditional_images", draw)
+    for only in ("guidance", "solvers"):
+        command = ["score_reference.py", "--samples", "4", "--only", only]
+        monkeypatch.setattr(sys, "argv", command)
+        score_reference.main()
+        score_reference.main()
+    kept = json.loads((tmp_path / "scores.json").read_text())
+    assert [e["case"].get("num_steps") for e in kept["scores"]] == [None, 2, 3]
+    assert len(drawn) == 3 and {o["seed"] for o in drawn} == {0}
+    assert all(e["n"] == 4 and 0 <= e["agreement"] <= 1 for e in kept["scores"])
+    (tmp_path / "scores.json").write_text(json.dumps(kept | {"weights": "others"}))
+    score_reference.main()
+    assert len(json.loads((tmp_path / "scores.json").read_text())["scores"]) == 2
+
+
+def test_pictures_are_shifted_by_two_pixels_at_most(generator):
+    images = torch.rand(50, 3, 32, 32, generator=generator)
+    moved = train_judge.shifted(images, generator)
+    padded = torch.nn.functional.pad(images, (2,) * 4, "reflect")
+    places = set()
+    for i in range(50):
+        windows = padded[i].unfold(1, 32, 1).unfold(2, 32, 1)  # (3, 5, 5, 32, 32)
+        same = (windows == moved[i, :, None, None]).all(dim=(0, 3, 4)).nonzero()
+        assert len(same) == 1, i
+        places.add(tuple(same[0].tolist()))
+    assert len(places) > 15  # of 25
+
+
+@pytest.mark.slow
+def test_the_judges_recipe_learns(tmp_path, monkeypatch, capsys):
+    """Six epochs of 2,000 pictures: far above chance on the 500 held-out ones."""
+    command = ["train_judge.py", "--out", str(tmp_path), "--source", "bundled", "--epochs", "6"]
+    monkeypatch.setattr(sys, "argv", command)
+    train_judge.main()
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["test_images"] == 500 and record["test_right"] > 200
+    assert f"{record['test_right']} of 500" in capsys.readouterr().out

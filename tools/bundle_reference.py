@@ -22,7 +22,9 @@ from cdiff_helpers.reference import REFERENCE, load_reference
 from cdiff_helpers.training import diffusion_loss, load_checkpoint, write_whole
 from cdiff_helpers.visualization import png_bytes
 
-PICTURE = Path(__file__).resolve().parent.parent / "images" / "reference_samples.png"
+HOUSE = Path(__file__).resolve().parent.parent
+PICTURE = HOUSE / "images" / "reference_samples.png"
+TRIALS = HOUSE / "benchmarks" / "results" / "recipes.json"  # of benchmarks/recipes.py
 
 
 def test_error(model: torch.nn.Module, count: int = 1_000) -> float:
@@ -69,11 +71,25 @@ def markdown(card: dict) -> str:
             "| --- | --- | --- |",
             *rows,
             "",
+            "The recipe was chosen by these trials: about ten minutes each on two cores, then "
+            f"{card['trials']['samples']:,} samples at guidance scale "
+            f"{card['trials']['guidance_scale']}, scored by [the judge](../judge/card.md).",
+            "",
+            *trial_lines(card["trials"]),
+            "",
             "For teaching only: small, blurred pictures of ten classes; it knows nothing else. "
             "Data: Krizhevsky 2009, *Learning Multiple Layers of Features from Tiny Images*.",
             "",
         ]
     )
+
+
+def trial_lines(trials: dict) -> list[str]:
+    """The trials' table in Markdown, with what each arm asked."""
+    head, *rows = trials["rows"]
+    lines = [[*head, "what was tried"], ["---"] * (len(head) + 1)]
+    lines += [[*row, trials["questions"][row[0]]] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def main() -> None:
@@ -86,7 +102,7 @@ def main() -> None:
     weights = save({n: w.half().contiguous() for n, w in state.ema.model.state_dict().items()})
     card = json.loads((run / "record.json").read_text())
     config = json.loads((run / "config.json").read_text())
-    losses = state.losses.tolist()
+    losses, trials = state.losses.tolist(), json.loads(TRIALS.read_text())
     card |= {
         "model": config["model"],
         "training": config["training"],
@@ -97,6 +113,7 @@ def main() -> None:
         "minutes": card.pop("seconds") / 60,
         "last_loss": sum(losses[-500:]) / len(losses[-500:]),
         "sha256": hashlib.sha256(weights).hexdigest(),
+        "trials": {k: trials[k] for k in ("rows", "questions", "samples", "guidance_scale")},
         "losses": losses,
     }
     shutil.rmtree(REFERENCE, ignore_errors=True)
