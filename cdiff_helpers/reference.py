@@ -36,3 +36,26 @@ def load_reference(
     model = ConditionalUNet(**card["model"])
     model.load_state_dict({name: w.float() for name, w in load_tensors(weights).items()})
     return model.eval().requires_grad_(False), DiffusionProcess(model.num_steps), card
+
+
+def reference_scores(of: str) -> list[dict]:
+    """What the judge said of the bundled reference: one dict a case, in the order of its options.
+
+    `of` is "guidance" (by `guidance_scale`), "solvers" (by `solver`, `num_steps`) or "snapshots"
+    (by `minutes`). Each holds the case's options and `evaluation.score`'s answer. Raises
+    RuntimeError where the record is missing or of other weights.
+    """
+    try:
+        record = json.loads((REFERENCE / "scores.json").read_text(encoding="utf-8"))
+        card = json.loads((REFERENCE / "card.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RuntimeError(
+            f"{REFERENCE} is damaged ({error}); install the package again"
+        ) from error
+    if record["weights"] != card["sha256"]:
+        raise RuntimeError(
+            f"{REFERENCE}/scores.json is of other weights; install the package again"
+        )
+    found = [entry["case"] | entry for entry in record["scores"] if entry["case"]["of"] == of]
+    keys = ("guidance_scale", "solver", "num_steps", "minutes")
+    return sorted(found, key=lambda entry: [entry.get(key, 0) for key in keys])
