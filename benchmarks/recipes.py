@@ -56,6 +56,7 @@ class Arm:
     training: dict = field(default_factory=dict)
     channels: tuple[int, ...] = (64, 96, 128)
     network: type = ConditionalUNet
+    drawn_in: str = "auto"  # the number format of its samples; noise itself cannot be in bfloat16
 
     def start(self, num_updates: int) -> TrainState:
         seed_everything(0)
@@ -69,6 +70,7 @@ ARMS = {
         "the noise inside and its squared error, as in DDPM",
         {"loss_weighting": "none"},
         network=NoiseInside,
+        drawn_in="float32",
     ),
     "uniform t": Arm("t uniform", {"time_distribution": "uniform"}),
     "deeper": Arm("one more level, at 2 x 2, as many FLOPs", channels=(64, 96, 128, 128)),
@@ -131,7 +133,7 @@ def score_arm(folder: Path, name: str, weights: str = "ema") -> dict:
     state = load_checkpoint(folder / name, model=ARMS[name].start(1).model)
     model = {"ema": state.ema.model, "raw": state.model}[weights]
     labels = torch.arange(SAMPLES) % 10
-    with autocast(state.device):
+    with autocast(state.device, ARMS[name].drawn_in):
         images = sample_conditional_images(
             model, DiffusionProcess(), labels, guidance_scale=GUIDANCE, seed=0
         )

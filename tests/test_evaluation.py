@@ -276,3 +276,35 @@ def test_the_fid_of_a_set_against_itself_is_0(tmp_path, monkeypatch, held_out):
     same = fid.true_fid(real / 255, held_out, tmp_path / "random.pth")
     other = fid.true_fid(torch.rand(12, 3, 32, 32), held_out, tmp_path / "random.pth")
     assert same == pytest.approx(0, abs=1e-3) and other > 10 * abs(same)
+
+
+def made_up(**case):
+    """An entry of a record, with numbers that the figures must show."""
+    value = case.get("guidance_scale") or case.get("minutes") or case["num_steps"]
+    share = value / (value + 20)
+    shown = {"agreement": share, "agreement_interval": (share - 0.02, share + 0.02)}
+    return case | shown | {"judge_fd": 500 / (1 + value), "coverage": 1 - share}
+
+
+def test_the_curves_show_the_records_numbers():
+    entries = [made_up(guidance_scale=scale) for scale in (1, 2, 4)]
+    figure = report.plot_guidance(entries)
+    for axis, name in zip(figure.axes, ("agreement", "judge_fd", "coverage")):
+        line = axis.get_lines()[0]
+        assert line.get_xdata().tolist() == [1, 2, 4]
+        assert line.get_ydata().tolist() == [entry[name] for entry in entries]
+        assert axis.get_lines()[1].get_ydata()[0] == judge_card()["real"][name]
+    assert "judge-FD lowest at 4" in figure.alt
+    entries = [made_up(minutes=minutes) for minutes in (1, 10, 60)]
+    figure = report.plot_progress(entries)
+    assert figure.axes[1].get_lines()[0].get_ydata().tolist() == [e["judge_fd"] for e in entries]
+    assert figure.axes[0].get_xscale() == "log" and "from 1 to 60 minutes" in figure.alt
+
+
+def test_each_solver_has_its_line():
+    entries = [made_up(solver=s, num_steps=n) for s in ("ddim", "ddpm") for n in (5, 50)]
+    figure = report.plot_solvers(entries)
+    lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
+    assert lines["ddim"].get_xdata().tolist() == [5, 50]
+    assert lines["ddpm"].get_ydata().tolist() == [e["judge_fd"] for e in entries[2:]]
+    assert "by ddim in 50" in figure.alt

@@ -6,8 +6,9 @@ import shutil
 import pytest
 import torch
 
+from cdiff_helpers import reference as module
 from cdiff_helpers.data import load_cifar10, to_model_range
-from cdiff_helpers.reference import REFERENCE, load_reference
+from cdiff_helpers.reference import REFERENCE, load_reference, reference_scores
 from cdiff_helpers.training import diffusion_loss
 
 
@@ -94,3 +95,21 @@ def test_a_damaged_reference_is_named(damage, tmp_path):
 def test_the_card_has_no_path_of_the_machine_that_made_it(reference):
     text = json.dumps({k: v for k, v in reference[2].items() if k != "losses"})
     assert "/root" not in text and "/home" not in text
+
+
+def test_the_record_of_scores_is_read_by_kind_and_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "REFERENCE", tmp_path)
+    cases = [{"of": "guidance", "guidance_scale": scale} for scale in (1.5, 1, 3)]
+    cases += [{"of": "solvers", "solver": "ddim", "num_steps": n} for n in (50, 10)]
+    scores = [{"case": case, "agreement": 0.5, "n": 2_000} for case in cases]
+    (tmp_path / "card.json").write_text(json.dumps({"sha256": "these"}))
+    (tmp_path / "scores.json").write_text(json.dumps({"weights": "these", "scores": scores}))
+    assert [e["guidance_scale"] for e in reference_scores("guidance")] == [1, 1.5, 3]
+    assert [e["num_steps"] for e in reference_scores("solvers")] == [10, 50]
+    assert all(e["agreement"] == 0.5 for e in reference_scores("solvers"))
+    (tmp_path / "card.json").write_text(json.dumps({"sha256": "others"}))
+    with pytest.raises(RuntimeError, match="of other weights; install the package again"):
+        reference_scores("guidance")
+    (tmp_path / "scores.json").unlink()
+    with pytest.raises(RuntimeError, match=r"is damaged .*install the package again"):
+        reference_scores("guidance")

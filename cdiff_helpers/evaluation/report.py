@@ -3,6 +3,8 @@
 Home: notebook 08.
 """
 
+from collections.abc import Sequence
+
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -93,3 +95,78 @@ def draw_agreement(axis: Axes, scores: dict[str, dict]) -> None:
     axis.invert_yaxis()
     axis.set(xlim=(0, 1), xlabel="share in which the judge sees the asked class")
     axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=8)
+
+
+def plot_guidance(scores: Sequence[dict]) -> Figure:
+    """What guidance buys and costs: agreement, judge-FD and coverage over the guidance scale.
+
+    `scores` are `reference_scores("guidance")`, or the like: dicts with `guidance_scale`, and
+    `score`'s answer.
+    """
+    best = min(scores, key=lambda each: each["judge_fd"])["guidance_scale"]
+    surest = max(scores, key=lambda each: each["agreement"])["guidance_scale"]
+    alt = f"over the guidance scale: agreement is highest at {surest}, judge-FD lowest at {best}"
+    figure, [axes] = new_figure(alt, 1, 3, size=(9, 2.8))
+    scales = [each["guidance_scale"] for each in scores]
+    draw_curves(axes, scales, scores)
+    for axis in axes:
+        axis.set(xlabel="guidance scale")
+        axis.axvline(1, color=GREY, linestyle=":", linewidth=1)
+    return figure
+
+
+def plot_progress(scores: Sequence[dict]) -> Figure:
+    """What minutes of training buy: agreement, judge-FD and coverage over them, on a log axis.
+
+    `scores` are `reference_scores("snapshots")`, or the like: dicts with `minutes`, and `score`'s
+    answer.
+    """
+    first, last = scores[0], scores[-1]
+    alt = (
+        f"from {first['minutes']:.0f} to {last['minutes']:.0f} minutes of training agreement goes "
+        f"from {first['agreement']:.2f} to {last['agreement']:.2f}, judge-FD from "
+        f"{first['judge_fd']:.0f} to {last['judge_fd']:.0f}"
+    )
+    figure, [axes] = new_figure(alt, 1, 3, size=(9, 2.8))
+    minutes = [each["minutes"] for each in scores]
+    draw_curves(axes, minutes, scores)
+    for axis in axes:
+        axis.set(xlabel="minutes of training", xscale="log")
+    return figure
+
+
+def draw_curves(axes: Sequence[Axes], x: Sequence[float], scores: Sequence[dict]) -> None:
+    """Agreement with its 95 % interval, judge-FD and coverage over x, beside real pictures' own."""
+    real = judge_card()["real"]
+    names = ("agreement", "judge_fd", "coverage")
+    titles = ("agreement (more is better)", "judge-FD (less)", "coverage (more)")
+    for axis, name, title, color in zip(axes, names, titles, (BLUE, ORANGE, GREEN)):
+        axis.plot(x, [each[name] for each in scores], "o-", color=color)
+        axis.axhline(real[name], color=GREY, linestyle="--", label="real test pictures")
+        axis.set_title(title, fontsize=10)
+    axes[1].set(yscale="log")
+    low, high = zip(*(each["agreement_interval"] for each in scores))
+    axes[0].fill_between(x, low, high, color=BLUE, alpha=0.2)
+    axes[0].legend(frameon=False, fontsize=8)
+
+
+def plot_solvers(scores: Sequence[dict]) -> Figure:
+    """How good each solver's pictures are for their network calls: judge-FD over num_steps.
+
+    `scores` are `reference_scores("solvers")`, or the like: dicts with `solver`, `num_steps` and
+    `score`'s answer.
+    """
+    best = min(scores, key=lambda each: each["judge_fd"])
+    alt = (
+        f"judge-FD over the number of network calls, a line a solver; the lowest is "
+        f"{best['judge_fd']:.0f}, by {best['solver']} in {best['num_steps']}"
+    )
+    figure, [[axis]] = new_figure(alt, size=(6, 3))
+    for solver, color, mark in zip(("ddpm", "ddim", "dpm++2m"), (BLUE, ORANGE, GREEN), "sod"):
+        own = [each for each in scores if each["solver"] == solver]
+        calls = [each["num_steps"] for each in own]
+        distance = [each["judge_fd"] for each in own]
+        axis.loglog(calls, distance, f"{mark}-", color=color, label=solver)
+    axis.set(xlabel="network calls a picture", ylabel="judge-FD (less is better)")
+    axis.legend(frameon=False)
+    return figure
