@@ -26,6 +26,7 @@ from cdiff_helpers.evaluation import load_judge, score
 from cdiff_helpers.runtime import seed_everything
 from cdiff_helpers.sampling import sample_conditional_images
 from cdiff_helpers.training import (
+    RECIPE,
     TrainConfig,
     TrainState,
     autocast,
@@ -35,7 +36,7 @@ from cdiff_helpers.training import (
 )
 from cdiff_helpers.unet import ConditionalUNet, check_inputs
 
-BASE = {"time_distribution": "logit-normal", "loss_weighting": "velocity", "learning_rate": 2e-3}
+BASE = RECIPE | {"learning_rate": 2e-3}
 SAMPLES, GUIDANCE = 2_000, 1.5
 
 

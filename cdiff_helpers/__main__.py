@@ -42,6 +42,7 @@ from cdiff_helpers.sampling import (
     solver_and_times,
 )
 from cdiff_helpers.training import (
+    RECIPE,
     Step,
     TrainConfig,
     TrainState,
@@ -130,7 +131,7 @@ def start_or_resume(args: argparse.Namespace, preset: Preset, device: torch.devi
                     f"{getattr(state.config, name)}; leave it out to go on, or take another --out."
                 )
         return state
-    config = TrainConfig.for_preset(preset, **given)
+    config = TrainConfig.for_preset(preset, **RECIPE | given)
     seed_everything(config.seed)
     state = TrainState(ConditionalUNet().to(device), config)
     save_checkpoint(args.out, state)  # a folder that cannot be written is found out now

@@ -33,6 +33,8 @@ TIME_DISTRIBUTIONS = ("uniform", "logit-normal")
 LOSS_WEIGHTINGS = ("none", "velocity", "min-snr")
 UNIFORM_SHARE = 0.1  # of the logit-normal times: without them the ends would hardly be trained
 MIN_SNR_GAMMA = 5.0  # the paper's
+# What the shell and the reference train with: the best of the arms in benchmarks/README.md
+RECIPE = {"time_distribution": "logit-normal", "loss_weighting": "velocity"}
 LARGEST_WEIGHT = 1_000.0  # of a picture's loss; the cosine schedule's last 1 / ᾱ is 4e8
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cdiff_helpers.__main__ import main
 from cdiff_helpers.evaluation import judge_card
-from cdiff_helpers.training import load_checkpoint
+from cdiff_helpers.training import RECIPE, load_checkpoint
 
 TRAIN = ["train", "--preset", "reduced", "--batch-size", "8", "--device", "cpu"]
 FAST = ["--num-steps", "2", "--device", "cpu"]
@@ -27,6 +27,7 @@ def test_training_leaves_a_run_that_says_how_it_was_made(run):
     state = load_checkpoint(run)
     assert state.index == len(state.losses) == 2
     assert (state.config.batch_size, state.config.seed) == (8, 3)
+    assert state.config.loss_weighting == RECIPE["loss_weighting"]
 
 
 def test_a_folder_with_a_run_is_not_overwritten(run, capsys):

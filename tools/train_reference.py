@@ -33,6 +33,7 @@ from cdiff_helpers.runtime import (
 )
 from cdiff_helpers.sampling import sample_conditional_images
 from cdiff_helpers.training import (
+    RECIPE,
     TrainConfig,
     TrainState,
     checkpointed,
@@ -45,7 +46,6 @@ from cdiff_helpers.unet import ConditionalUNet
 from cdiff_helpers.visualization import tile_images
 
 SNAPSHOT_MINUTES = (1, 2, 5, 10, 20, 30, 40, 60, 80, 100, 120)
-RECIPE = {"time_distribution": "logit-normal", "loss_weighting": "velocity"}
 CHANNELS, UPDATES = (64, 96, 128), 7_900  # 1,011,200 images in an hour on two cores
 FILES = ("samples_{:03.0f}_minutes.webp", "ema_{:03.0f}_minutes.safetensors")
 PER_CLASS = 8
