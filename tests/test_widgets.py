@@ -1,13 +1,27 @@
 """Sliders: callbacks fired by hand, pictures compared with the pure render functions."""
 
+import base64
 import io
+import json
+import re
 
 import numpy as np
 import pytest
+import torch
 from ipywidgets import HTML, Image, Label
 from PIL import Image as Picture
 
-from cdiff_helpers.widgets import class_picker, noising_slider, render_noising, render_samples
+from cdiff_helpers.data import to_image_range
+from cdiff_helpers.sampling import denoise
+from cdiff_helpers.visualization import tile_images
+from cdiff_helpers.widgets import (
+    GAP,
+    class_picker,
+    film,
+    noising_slider,
+    render_noising,
+    render_samples,
+)
 
 PICKER = {"count": 2, "num_steps": 2}
 
@@ -95,3 +109,48 @@ def test_no_box_or_picture_has_a_tooltip(process, bundle):
     for widget in (box, *box.children):
         if not getattr(widget, "description", ""):
             assert getattr(widget, "tooltip", None) is None
+
+
+def frames_of(html):
+    """What a film's script holds: its frames' pixels and words."""
+    (line,) = [line for line in html.data.splitlines() if "const frames = " in line]
+    kept = json.loads(line.split("= ", 1)[1].rstrip(";"))
+    decoded = [Picture.open(io.BytesIO(base64.b64decode(f["webp"]))).convert("RGB") for f in kept]
+    return [np.asarray(picture) for picture in decoded], [f["words"] for f in kept]
+
+
+def test_a_film_holds_every_frame_as_it_was(small_model, short_process):
+    frames = list(denoise(small_model, short_process, [3, 8, 1], num_steps=4, solver="ddim"))
+    pixels, words = frames_of(film(frames, columns=2))
+    assert len(pixels) == len(frames) == 5
+    for shown, frame in zip(pixels, frames):
+        assert shown.shape == (64, 2 * 64 + GAP, 3)
+        assert np.array_equal(shown[:, :64], tile_images(to_image_range(frame.xt), 2))
+        assert np.array_equal(shown[:, -64:], tile_images(to_image_range(frame.x0), 2))
+    assert words[0].startswith("t = 19") and words[-1].startswith("clean")
+
+
+def test_a_films_first_frame_shows_without_its_script():
+    """As on a code host, or in a notebook that was opened and not run."""
+    frames = [torch.full((1, 3, 8, 8), value) for value in (0.0, 1.0)]
+    shown = film(frames, ["one <b>", "two </script>"], alt='a "quoted" film').data
+    markup = shown.split("<script>")[0]
+    source = re.search(r'src="data:image/webp;base64,([^"]+)"', markup)[1]
+    assert not np.asarray(Picture.open(io.BytesIO(base64.b64decode(source)))).any()
+    assert "one &lt;b&gt;" in markup and "a &quot;quoted&quot; film" in markup
+    assert shown.count("</script>") == 1  # no word ends it early
+    assert film(frames, ["one", "two"]).data == film(frames, ["one", "two"]).data
+
+
+@pytest.mark.parametrize(
+    ("frames", "words", "message"),
+    [
+        ([], None, "has no frames"),
+        ([torch.zeros(1, 3, 8, 8), torch.zeros(2, 3, 8, 8)], None, "of sizes 16 x 8, 8 x 8"),
+        ([torch.zeros(1, 3, 8, 8)], ["a", "b"], "2 words for 1 frames"),
+        ([torch.zeros(1, 3, 8, 8) - 1], None, r"lies in \[-1, -1\]"),
+    ],
+)
+def test_what_is_no_film_is_named(frames, words, message):
+    with pytest.raises(ValueError, match=message):
+        film(frames, words)
