@@ -1,0 +1,42 @@
+"""A picture and words that follow their controls.
+
+Home: notebook 07. The picture is a `widgets.Image`, which neither flashes nor hangs.
+"""
+
+import html
+from collections.abc import Callable
+
+import ipywidgets as widgets
+
+WIDE = {"description_width": "8em"}
+ENLARGED = 5  # screen pixels a side of each picture's pixel
+
+
+def followed(show: Callable, controls: dict[str, widgets.Widget], alt: str) -> widgets.Widget:
+    """A box of controls over the picture and words that show(**values) returns, kept up to date.
+
+    `alt` says below the picture what it shows. What goes wrong inside `show` appears in the words.
+    """
+    image, words = picture(), widgets.HTML()
+
+    def refresh(_change=None) -> None:
+        try:
+            image.value, words.value = show(**{k: c.value for k, c in controls.items()})
+        except Exception as error:  # a callback's error would vanish in the kernel's log
+            words.value = told(error)
+
+    for control in controls.values():
+        control.observe(refresh, names="value")
+    refresh()
+    return widgets.VBox([*controls.values(), image, widgets.Label(alt), words])
+
+
+def picture(png: bytes = b"") -> widgets.Image:
+    """A widget for PNG bytes, neither cut nor stretched."""
+    layout = widgets.Layout(max_width="100%", align_self="flex-start")
+    return widgets.Image(value=png, format="png", layout=layout)
+
+
+def told(error: Exception) -> str:
+    """An error in words, as HTML: what happens outside a cell would vanish in a log."""
+    return f"<b>This could not be drawn:</b> {html.escape(str(error))}"

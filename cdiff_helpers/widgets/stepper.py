@@ -1,0 +1,151 @@
+"""One reverse step at a time, with all that goes into it.
+
+Home: notebook 07, used in 06.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import ipywidgets as widgets
+import torch
+from torch import Tensor
+
+from cdiff_helpers.data import CLASS_NAMES, to_image_range
+from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.sampling import guided_noise, respaced_times, seeded_noise
+from cdiff_helpers.visualization import png_bytes, tile_images
+from cdiff_helpers.widgets.controls import ENLARGED, WIDE, picture, told
+
+PARTS = ("x_t", "ε̂, halved", "x̂₀", "posterior mean μ̃", "added noise σz", "x at the next time")
+
+
+@dataclass(frozen=True)
+class ReverseStep:
+    """One ancestral step from t to t_prev: what went in and what came out, each (1, 3, H, W).
+
+    DDPM, algorithm 2 and eq. 7. `sigma` is the posterior's standard deviation; 0 at the last step.
+    """
+
+    t: int
+    t_prev: int
+    xt: Tensor
+    eps: Tensor
+    x0: Tensor
+    mean: Tensor
+    added: Tensor
+    after: Tensor
+    sigma: float
+
+
+@torch.no_grad()
+def reverse_step(
+    model: Callable,
+    process: DiffusionProcess,
+    xt: Tensor,
+    times: tuple[int, int],
+    label: int,
+    *,
+    guidance_scale: float,
+    draw: Callable[[], Tensor],
+) -> ReverseStep:
+    """The ancestral step from times[0] to times[1] for one picture xt (1, 3, H, W)."""
+    t, t_prev = (torch.tensor([time], device=xt.device) for time in times)
+    y = torch.tensor([label], device=xt.device)
+    null_class = getattr(model, "null_class", None)
+    eps = guided_noise(model, xt, t, y, null_class, guidance_scale)
+    x0 = process.predict_x0(xt, t, eps).clamp(-1, 1)
+    eps = process.predict_noise(xt, t, x0)  # of the clamped guess, so that both make up xt
+    mean, variance = process.posterior(x0, xt, t, t_prev)
+    sigma = variance.sqrt() if times[1] >= 0 else torch.zeros_like(variance)
+    added = sigma * draw()
+    return ReverseStep(*times, xt, eps, x0, mean, added, mean + added, float(sigma))
+
+
+def render_step(step: ReverseStep) -> bytes:
+    """The step's six pictures side by side, in the order of PARTS: PNG bytes."""
+    row = torch.cat([step.xt, step.eps / 2, step.x0, step.mean, step.added, step.after])
+    return png_bytes(tile_images(to_image_range(row), columns=len(PARTS)), ENLARGED - 2)
+
+
+def step_words(process: DiffusionProcess, step: ReverseStep) -> str:
+    """The six pictures' names and the formula with this step's numbers, as HTML."""
+    now = float(process.alpha_bar[step.t])
+    before = float(process.alpha_bar[step.t_prev]) if step.t_prev >= 0 else 1.0
+    alpha = now / before
+    from_x0 = before**0.5 * (1 - alpha) / (1 - now)
+    from_xt = alpha**0.5 * (1 - before) / (1 - now)
+    target = "the clean picture" if step.t_prev < 0 else f"x at t = {step.t_prev}"
+    return (
+        f"left to right: {', '.join(PARTS)}<br>"
+        f"{target} = {from_x0:.3f} x̂₀ + {from_xt:.3f} x_t + {step.sigma:.3f} z, from t = {step.t}"
+    )
+
+
+class Stepper:
+    """A picture on its way back, step by step: `box` is the widget, `steps` what was done so far.
+
+    `forward()` does the next step and `restart()` goes back to pure noise; the buttons call them.
+    """
+
+    def __init__(self, model: Callable, process: DiffusionProcess, num_steps: int, label: int):
+        self.model, self.process = model, process
+        self.times = [*respaced_times(process.num_steps, num_steps), -1]
+        names = [(name, i) for i, name in enumerate(CLASS_NAMES)]
+        self.controls = {
+            "label": widgets.Dropdown(options=names, value=label, description="class", style=WIDE),
+            "guidance_scale": widgets.FloatSlider(
+                1.5, min=0, max=5, step=0.5, description="guidance scale", style=WIDE
+            ),
+            "seed": widgets.BoundedIntText(0, min=0, max=2**31, description="seed", style=WIDE),
+        }
+        self.buttons = {
+            "forward": widgets.Button(description="one step", button_style="primary"),
+            "restart": widgets.Button(description="back to noise"),
+        }
+        self.picture, self.words = picture(), widgets.HTML()
+        for name, button in self.buttons.items():
+            button.on_click(partial(self.attempt, getattr(self, name)))
+        for control in self.controls.values():
+            control.observe(partial(self.attempt, self.restart), names="value")
+        row = widgets.HBox(list(self.buttons.values()))
+        self.box = widgets.VBox([*self.controls.values(), row, self.picture, self.words])
+        self.restart()
+
+    def attempt(self, act: Callable, _event=None) -> None:
+        """Do what a control asks; say what went wrong."""
+        try:
+            act()
+        except Exception as error:  # it would vanish in the kernel's log
+            self.words.value = told(error)
+
+    def restart(self) -> None:
+        """Begin again from pure noise, and do the first step."""
+        self.steps: list[ReverseStep] = []
+        self.draw = seeded_noise(self.controls["seed"].value, 1, self.process.alpha_bar.device)
+        self.xt = self.draw()
+        self.forward()
+
+    def forward(self) -> None:
+        """Do the next step and show it; at the clean picture there is none."""
+        done = len(self.steps)
+        if done == len(self.times) - 1:
+            self.words.value = "this is the clean picture; go back to noise for another walk"
+            return
+        options = {"guidance_scale": self.controls["guidance_scale"].value, "draw": self.draw}
+        label, times = self.controls["label"].value, tuple(self.times[done : done + 2])
+        step = reverse_step(self.model, self.process, self.xt, times, label, **options)
+        self.steps.append(step)
+        self.xt = step.after
+        self.picture.value = render_step(step)
+        self.words.value = step_words(self.process, step)
+
+
+def step_by_step(
+    model: Callable, process: DiffusionProcess, *, num_steps: int = 10, label: int = 8
+) -> widgets.Widget:
+    """Walk back from noise by a button: x_t, ε̂, x̂₀, posterior mean, added noise, and x after it.
+
+    Ancestral sampling (DDPM, algorithm 2) in `num_steps` steps; the words give the step's numbers.
+    """
+    return Stepper(model, process, num_steps, label).box
