@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,8 +185,10 @@ def evaluate_command(args: argparse.Namespace) -> None:
     """Draw args.num_images pictures, as many of each class, and print what the judge says."""
     if args.num_images < (2 if args.allow_few else FEWEST_FOR_AGREEMENT):
         raise ValueError(few_words(args.num_images).replace("allow_few=True", "--allow-few"))
-    for path in filter(None, (args.json, args.picture)):
-        path.parent.mkdir(parents=True, exist_ok=True)  # found out now, not after the drawing
+    for path in filter(None, (args.json, args.picture)):  # found out now, not after the drawing
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
+            raise OSError(f"{path} cannot be written; choose another file.")
     if args.real:
         test = load_cifar10(args.root, train=False)
         images, labels = test.images[: args.num_images], test.labels[: args.num_images]

@@ -138,10 +138,12 @@ def test_a_run_is_scored_into_a_table_a_file_and_a_picture(run, tmp_path, capsys
         assert picture.size[0] > 800
 
 
-def test_too_few_pictures_are_refused_before_any_is_drawn(monkeypatch, capsys):
+def test_what_cannot_be_is_refused_before_any_picture_is_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("cdiff_helpers.__main__.draw", lambda *_: pytest.fail("drawn"))
     assert main(["evaluate", "--num-images", "499"]) == 2
     assert "499 pictures are too few" in (said := capsys.readouterr().err) and "--allow-few" in said
+    assert main(["evaluate", "--json", str(tmp_path)]) == 2
+    assert f"{tmp_path} cannot be written" in capsys.readouterr().err
 
 
 def test_real_pictures_are_scored_by_the_same_command(monkeypatch, capsys):
