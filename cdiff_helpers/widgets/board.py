@@ -6,7 +6,6 @@ is free for the Stop button's message.
 
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -23,7 +22,7 @@ from cdiff_helpers.sampling import (
     solver_and_times,
 )
 from cdiff_helpers.visualization import png_bytes, tile_images
-from cdiff_helpers.widgets.controls import WIDE, picture, told
+from cdiff_helpers.widgets.controls import WIDE, guarded, picture, told
 
 ENLARGED = 2  # screen pixels a side of each pixel
 
@@ -55,7 +54,7 @@ class SamplerBoard:
         self.picture, self.words = picture(), widgets.HTML()
         self.file = widgets.Text("samples.png", description="save as", style=WIDE)
         for name, button in self.buttons.items():
-            button.on_click(partial(self.attempt, getattr(self, name)))
+            button.on_click(guarded(getattr(self, name), self.words))
         self.frame.observe(lambda change: self.show(change["new"]), names="value")
         self.box = widgets.VBox(
             [
@@ -68,13 +67,6 @@ class SamplerBoard:
                 self.file,
             ]
         )
-
-    def attempt(self, act: Callable, _event=None) -> None:
-        """Do what a button asks; say what went wrong."""
-        try:
-            act()
-        except Exception as error:  # it would vanish in the kernel's log
-            self.words.value = told(error)
 
     def draw(self) -> None:
         """Begin to draw what is chosen; what is being drawn is stopped first."""

@@ -19,16 +19,26 @@ def followed(show: Callable, controls: dict[str, widgets.Widget], alt: str) -> w
     """
     image, words = picture(), widgets.HTML()
 
-    def refresh(_change=None) -> None:
-        try:
-            image.value, words.value = show(**{k: c.value for k, c in controls.items()})
-        except Exception as error:  # a callback's error would vanish in the kernel's log
-            words.value = told(error)
+    def show_now() -> None:
+        image.value, words.value = show(**{k: c.value for k, c in controls.items()})
 
+    refresh = guarded(show_now, words)
     for control in controls.values():
         control.observe(refresh, names="value")
     refresh()
     return widgets.VBox([*controls.values(), image, widgets.Label(alt), words])
+
+
+def guarded(act: Callable, words: widgets.HTML) -> Callable:
+    """`act` as a control's callback: called without arguments, its errors told in `words`."""
+
+    def callback(_event=None) -> None:
+        try:
+            act()
+        except Exception as error:  # it would vanish in the kernel's log
+            words.value = told(error)
+
+    return callback
 
 
 def picture(png: bytes = b"") -> widgets.Image:

@@ -5,7 +5,6 @@ Home: notebook 07, used in 06.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import ipywidgets as widgets
 import torch
@@ -15,7 +14,7 @@ from cdiff_helpers.data import CLASS_NAMES, to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.sampling import guided_noise, respaced_times, seeded_noise
 from cdiff_helpers.visualization import png_bytes, tile_images
-from cdiff_helpers.widgets.controls import ENLARGED, WIDE, picture, told
+from cdiff_helpers.widgets.controls import ENLARGED, WIDE, guarded, picture
 
 PARTS = ("x_t", "ε̂, halved", "x̂₀", "posterior mean μ̃", "added noise σz", "x at the next time")
 
@@ -105,19 +104,12 @@ class Stepper:
         }
         self.picture, self.words = picture(), widgets.HTML()
         for name, button in self.buttons.items():
-            button.on_click(partial(self.attempt, getattr(self, name)))
+            button.on_click(guarded(getattr(self, name), self.words))
         for control in self.controls.values():
-            control.observe(partial(self.attempt, self.restart), names="value")
+            control.observe(guarded(self.restart, self.words), names="value")
         row = widgets.HBox(list(self.buttons.values()))
         self.box = widgets.VBox([*self.controls.values(), row, self.picture, self.words])
         self.restart()
-
-    def attempt(self, act: Callable, _event=None) -> None:
-        """Do what a control asks; say what went wrong."""
-        try:
-            act()
-        except Exception as error:  # it would vanish in the kernel's log
-            self.words.value = told(error)
 
     def restart(self) -> None:
         """Begin again from pure noise, and do the first step."""
