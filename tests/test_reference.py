@@ -50,6 +50,10 @@ def test_the_card_tells_how_it_was_made(reference):
     assert minutes == sorted(minutes)
     assert all((REFERENCE / snapshot["file"]).is_file() for snapshot in card["snapshots"])
     assert (REFERENCE / "ema.safetensors").stat().st_size < 12e6
+    assert card["images_seen"] >= 1_000_000
+    head, *arms = card["trials"]["rows"]
+    assert len({row[head.index("arm")] for row in arms}) >= 5 and card["trials"]["samples"] == 2_000
+    assert all(0 < float(row[head.index("agreement")]) < 1 for row in arms)
     assert card["test_noise_mse"] <= 0.080  # a trial of 75 minutes on two cores had 0.0804
     assert f"{card['images_seen']:,}" in (REFERENCE / "card.md").read_text(encoding="utf-8")
 
