@@ -127,3 +127,13 @@ def processor_name() -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def provenance(device: torch.device) -> dict:
+    """How a run is being made, for its card: the command, the hardware, the versions."""
+    versions = {"python": platform.python_version()}
+    return {
+        "command": "python " + " ".join(sys.argv),
+        "hardware": f"{processor_name()}, {torch.get_num_threads()} threads, {device.type}",
+        "versions": versions | {name: installed_version(name) for name in PACKAGES},
+    }

@@ -7,8 +7,6 @@ weights and what they score on all test images; `tools/bundle_judge.py` makes th
 
 import argparse
 import json
-import platform
-import sys
 import time
 from pathlib import Path
 
@@ -20,13 +18,7 @@ from tqdm.auto import tqdm
 
 from cdiff_helpers.data import ResidentLoader, load_cifar10, to_image_range
 from cdiff_helpers.evaluation.judge import Judge, look, whitening_filters
-from cdiff_helpers.runtime import (
-    PACKAGES,
-    installed_version,
-    pick_device,
-    processor_name,
-    seed_everything,
-)
+from cdiff_helpers.runtime import pick_device, provenance, seed_everything
 from cdiff_helpers.training import EMA, autocast, tensor_bytes, write_whole
 
 BATCH_SIZE = 512
@@ -113,14 +105,10 @@ def main() -> None:
     seconds = time.monotonic() - since
     test = load_cifar10(args.root, train=False, source=args.source)
     right = look(ema.model, test.images)[1].argmax(1).eq(test.labels.to(device)).sum().item()
-    record = {
-        "command": "python " + " ".join(sys.argv),
+    record = provenance(device) | {
         "seed": args.seed,
         "epochs": args.epochs,
         "minutes": seconds / 60,
-        "hardware": f"{processor_name()}, {torch.get_num_threads()} threads, {device.type}",
-        "versions": {"python": platform.python_version()}
-        | {name: installed_version(name) for name in PACKAGES},
         "test_right": right,
         "test_images": len(test),
     }

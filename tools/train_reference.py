@@ -13,7 +13,6 @@ many `--updates` as `python -m benchmarks.sweep` finds room for.
 import argparse
 import json
 import math
-import platform
 import sys
 import time
 from pathlib import Path
@@ -24,13 +23,7 @@ from tqdm.auto import tqdm
 
 from cdiff_helpers.data import SOURCES, ImageSet, ResidentLoader, load_cifar10
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.runtime import (
-    PACKAGES,
-    installed_version,
-    pick_device,
-    processor_name,
-    seed_everything,
-)
+from cdiff_helpers.runtime import pick_device, provenance, seed_everything
 from cdiff_helpers.sampling import sample_conditional_images
 from cdiff_helpers.training import (
     RECIPE,
@@ -61,12 +54,8 @@ def start(folder: Path, config: TrainConfig, channels: tuple[int, ...]) -> tuple
         )
     seed_everything(config.seed)
     model = ConditionalUNet(channels=channels).to(device)
-    record = {
-        "command": "python " + " ".join(sys.argv),
+    record = provenance(device) | {
         "seed": config.seed,
-        "hardware": f"{processor_name()}, {torch.get_num_threads()} threads, {device.type}",
-        "versions": {"python": platform.python_version()}
-        | {name: installed_version(name) for name in PACKAGES},
         "sampler": SAMPLER,
         "seconds": 0.0,
         "snapshots": [],
