@@ -1,22 +1,27 @@
 """What thirty minutes are worth, against diffusers' training example, by the same judge.
 
 python -m benchmarks.quality train --out FOLDER [--minutes 30]
-python -m benchmarks.quality score --out FOLDER --ours EMA_WEIGHTS [--write]
+python -m benchmarks.quality score --out FOLDER [--write]
 
-`train` trains diffusers' `UNet2DModel` on all of CIFAR-10 with the recipe of its example
-`train_unconditional.py` (AdamW 1e-4, cosine with 500 steps of warm-up, batches of 16, linear
-schedule, EMA), with classes and mirrored pictures, and about as many parameters as ours. `score`
-draws with its DDIM in 50 steps, and with ours, whose weights tools/train_reference.py leaves after
-30 minutes, in the default solver's; the same number of pictures of the same classes.
+`train` trains both on all of CIFAR-10, in turns of a minute, so that a slow minute of the machine
+hits both, until each has had its minutes: the bundled reference's run, again from its first update
+and with its own plan, and diffusers' `UNet2DModel` with the recipe of its example
+`train_unconditional.py` (AdamW 1e-4, cosine with 500 steps of warm-up over as many updates as its
+minutes hold, batches of 16, linear schedule, EMA), with classes and mirrored pictures, and about as
+many parameters as ours. What our run has after 1, 2, 5, 10, … minutes is kept on the way:
+`tools/score_reference.py --run FOLDER` scores it. `score` draws with its DDIM in 50 steps, and
+with ours in the default solver's; the same number of pictures of the same classes.
 """
 
 import argparse
 import json
+import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -25,53 +30,113 @@ from benchmarks.training import DEVICE, diffusers_network
 from cdiff_helpers.data import ResidentLoader, load_cifar10, to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.evaluation import score
+from cdiff_helpers.reference import REFERENCE
 from cdiff_helpers.runtime import seed_everything
 from cdiff_helpers.sampling import sample_conditional_images, seeded_noise
-from cdiff_helpers.training import autocast, endless
+from cdiff_helpers.training import (
+    RECIPE,
+    TrainConfig,
+    TrainState,
+    autocast,
+    endless,
+    tensor_bytes,
+    train,
+    write_whole,
+)
 from cdiff_helpers.unet import ConditionalUNet
+from tools.train_reference import SNAPSHOT_MINUTES, UPDATES, compare
 
 CHANNELS, LAYERS, BATCH = (64, 96, 128), 1, 16
 SAMPLES = 2_000
 KEYS = ("agreement", "judge_fd", "kid", "coverage")
 
 
-def peer():
+def peer_network():
     """diffusers' network, with about our number of parameters."""
     return diffusers_network(CHANNELS, LAYERS).to(DEVICE)
 
 
-def train_peer(folder: Path, minutes: float, source: str) -> None:
-    """The example's loop for so many minutes; as many updates as a trial says will fit."""
-    from diffusers.optimization import get_cosine_schedule_with_warmup
-    from diffusers.training_utils import EMAModel
+class Trainee:
+    """Someone who trains: `steps` does an update a turn, `seconds` were spent, `updates` done."""
 
-    seed_everything(0)
-    model = peer().train()
-    batches = endless(ResidentLoader(load_cifar10(source=source), BATCH, 0, DEVICE))
-    loss = peer_loss()
-    planned = max(1, round(60 * minutes / seconds_per_update(model, loss, batches)))
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6
-    )
-    schedule = get_cosine_schedule_with_warmup(optimizer, 500, planned)
-    ema = EMAModel(model.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
-    since, done = time.monotonic(), 0
-    for _ in tqdm(range(planned), mininterval=30):
-        loss(model, *next(batches)).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        ema.step(model.parameters())
-        done += 1
-        if time.monotonic() - since > 60 * minutes:
-            break
-    record = {"minutes": (time.monotonic() - since) / 60, "updates": done, "planned": planned}
-    ema.copy_to(model.parameters())
+    def __init__(self, steps: Iterator, batch_size: int):
+        self.steps, self.batch_size = steps, batch_size
+        self.seconds, self.updates = 0.0, 0
+
+    def train_until(self, seconds: float) -> None:
+        """Go on until so many seconds were spent in all; only this time counts."""
+        while self.seconds < seconds:
+            since = time.monotonic()
+            if next(self.steps, "over") == "over":
+                raise RuntimeError("the plan was done before its minutes were over; plan more")
+            self.seconds += time.monotonic() - since
+            self.updates += 1
+
+    def record(self) -> dict:
+        """How long, and how much was seen."""
+        seen = self.updates * self.batch_size
+        return {"minutes": self.seconds / 60, "updates": self.updates, "images_seen": seen}
+
+
+def train_both(folder: Path, minutes: float, source: str) -> None:
+    """Both in turns; kept are what ours has at the snapshot minutes, and theirs at the end."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(model.state_dict(), folder / "peer.safetensors")
-    (folder / "peer.json").write_text(json.dumps(record | {"images_seen": done * BATCH}))
-    print(record)
+    data, snapshots = load_cifar10(source=source), []
+    seed_everything(0)
+    state = TrainState(ConditionalUNet().to(DEVICE), TrainConfig(num_updates=UPDATES, **RECIPE))
+    loader = ResidentLoader(data, state.config.batch_size, state.config.seed, DEVICE)
+    ours = Trainee(train(state, DiffusionProcess().to(DEVICE), loader), loader.batch_size)
+    seed_everything(0)
+    peer = Peer(ResidentLoader(data, BATCH, 0, DEVICE), minutes)
+    theirs = Trainee(peer.steps(), BATCH)
+    turns = [m for m in range(1, math.ceil(minutes)) if m < minutes] + [minutes]
+    for minute in tqdm(turns, desc="minutes of each", mininterval=30):
+        ours.train_until(60 * minute)
+        if minute in (*SNAPSHOT_MINUTES, minutes):
+            weights = f"ours_{minute:03.0f}_minutes.safetensors"
+            write_whole(folder / weights, tensor_bytes(state.ema.model, state.index))
+            snapshots.append(ours.record() | {"weights": weights})
+        theirs.train_until(60 * minute)
+    write_whole(folder / "peer.safetensors", tensor_bytes(peer.averaged(), theirs.updates))
+    record = {"snapshots": snapshots, "peer": theirs.record() | {"planned": peer.planned}}
+    record |= {"repeats_the_card": not compare(state.losses.tolist(), REFERENCE)}
+    write_whole(folder / "record.json", json.dumps(record, indent=1).encode())
+    print(json.dumps(record))
+
+
+class Peer:
+    """The example's loop, with as many updates planned as a trial says will fit."""
+
+    def __init__(self, loader: ResidentLoader, minutes: float):
+        from diffusers.optimization import get_cosine_schedule_with_warmup
+        from diffusers.training_utils import EMAModel
+
+        self.model, self.batches = peer_network().train(), endless(loader)
+        seconds = seconds_per_update(self.model, peer_loss(), self.batches)
+        self.planned = max(1, round(60 * minutes / seconds))
+        parameters = list(self.model.parameters())
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6
+        )
+        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, 500, self.planned)
+        self.ema = EMAModel(parameters, 0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+
+    def steps(self) -> Iterator[None]:
+        """An update a turn, without end: past the plan its rate is 0."""
+        loss = peer_loss()
+        for x0, y in self.batches:
+            loss(self.model, x0, y).backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
+            self.schedule.step()
+            self.optimizer.zero_grad()
+            self.ema.step(self.model.parameters())
+            yield
+
+    def averaged(self) -> torch.nn.Module:
+        """The network with the averaged weights."""
+        self.ema.copy_to(self.model.parameters())
+        return self.model
 
 
 def peer_loss():
@@ -119,15 +184,15 @@ def draw_peer(model, labels: Tensor, batch_size: int = 100) -> Tensor:
     return torch.cat(images)
 
 
-def score_both(folder: Path, ours: Path, write: bool) -> None:
+def score_both(folder: Path, write: bool) -> None:
     """Draw with both, ask the judge, print the table."""
     labels = torch.arange(SAMPLES) % 10
-    model = peer().eval()
+    model = peer_network().eval()
     model.load_state_dict(load_file(folder / "peer.safetensors"))
-    record = json.loads((folder / "peer.json").read_text())
+    record = json.loads((folder / "record.json").read_text())
     drawn = {"diffusers' example, DDIM 50": draw_peer(model, labels)}
     own = ConditionalUNet().eval()
-    own.load_state_dict(load_file(ours))
+    own.load_state_dict(load_file(folder / record["snapshots"][-1]["weights"]))
     process = DiffusionProcess().to(DEVICE)
     for scale in (1.0, 1.5):
         with autocast(DEVICE):
@@ -138,10 +203,10 @@ def score_both(folder: Path, ours: Path, write: bool) -> None:
     rows = [["model", *KEYS]]
     rows += [[name, *(f"{s[key]:.4f}" for key in KEYS)] for name, s in scores.items()]
     values = {name: s["judge_fd"] for name, s in scores.items()}
-    title = f"{SAMPLES:,} samples after {record['minutes']:.0f} minutes of training"
+    title = f"{SAMPLES:,} samples after {record['peer']['minutes']:.0f} minutes of training"
     figure = bars(values, "judge-FD (less is better)", title)
     counts = [sum(p.numel() for p in network.parameters()) for network in (model, own)]
-    keys = {"peer": record, "parameters": {"diffusers": counts[0], "ours": counts[1]}}
+    keys = {"record": record, "parameters": {"diffusers": counts[0], "ours": counts[1]}}
     keys["judge_fd_ratio"] = values["ours, guidance scale 1.0"] / next(iter(values.values()))
     finish("quality", machine("diffusers"), rows, keys, figure, write)
 
@@ -149,16 +214,15 @@ def score_both(folder: Path, ours: Path, write: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("command", choices=("train", "score"))
-    parser.add_argument("--out", type=Path, required=True, help="the peer's folder")
+    parser.add_argument("--out", type=Path, required=True, help="a folder for the weights")
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--source", default="auto", help="of the pictures")
-    parser.add_argument("--ours", type=Path, help="our averaged weights after as many minutes")
+    parser.add_argument("--source", default="auto", help="of the training pictures")
     parser.add_argument("--write", action="store_true", help="keep the scores in results/")
     args = parser.parse_args()
     if args.command == "train":
-        train_peer(args.out, args.minutes, args.source)
+        train_both(args.out, args.minutes, args.source)
     else:
-        score_both(args.out, args.ours, args.write)
+        score_both(args.out, args.write)
 
 
 if __name__ == "__main__":
