@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from cdiff_helpers.training import load_checkpoint
+from cdiff_helpers.reference import load_reference
+from cdiff_helpers.training import load_checkpoint, tensor_bytes
 from notebooks import HOUSE
 
 sys.path.insert(0, str(HOUSE / "tools"))
@@ -103,10 +104,13 @@ def test_the_reference_run_resumes_to_the_losses_of_an_uninterrupted_one(
 
 
 def test_the_reference_is_scored_once_a_case(tmp_path, monkeypatch):
-    """A second call goes on where the first stopped; other weights begin anew."""
+    """A second call goes on where the first stopped; other weights begin anew.
+
+    What two cases have in common is drawn once.
+    """
     monkeypatch.setattr(score_reference, "REFERENCE", tmp_path)
     monkeypatch.setattr(score_reference, "SCALES", (1,))
-    monkeypatch.setattr(score_reference, "SOLVERS", {"ddim": (2, 3)})
+    monkeypatch.setattr(score_reference, "SOLVERS", {"dpm++2m": (20, 3)})
     drawn = []
     real = score_reference.sample_conditional_images
 
@@ -115,14 +119,19 @@ def test_the_reference_is_scored_once_a_case(tmp_path, monkeypatch):
         return real(*args, **options | {"num_steps": 2})
 
     monkeypatch.setattr(score_reference, "sample_conditional_images", draw)
-    for only in ("guidance", "solvers"):
-        command = ["score_reference.py", "--samples", "4", "--only", only]
-        monkeypatch.setattr(sys, "argv", command)
+    model, _, card = load_reference()
+    (tmp_path / "first.safetensors").write_bytes(tensor_bytes(model, 1))
+    first = {"minutes": 1.0, "images_seen": 128, "weights": "first.safetensors"}
+    (tmp_path / "record.json").write_text(json.dumps({"snapshots": [first]}))
+    command = ["score_reference.py", "--samples", "4", "--run", str(tmp_path)]
+    for only in ("guidance", "solvers", "snapshots"):
+        monkeypatch.setattr(sys, "argv", [*command, "--only", only])
         score_reference.main()
         score_reference.main()
     kept = json.loads((tmp_path / "scores.json").read_text())
-    assert [e["case"].get("num_steps") for e in kept["scores"]] == [None, 2, 3]
-    assert len(drawn) == 3 and {o["seed"] for o in drawn} == {0}
+    assert [e["case"].get("num_steps") for e in kept["scores"]] == [None, 20, 3, None, None]
+    assert [e["case"].get("minutes") for e in kept["scores"][3:]] == [1.0, card["minutes"]]
+    assert len(drawn) == 4 and {o["seed"] for o in drawn} == {0}  # scale 1 in 20 steps: once
     assert all(e["n"] == 4 and 0 <= e["agreement"] <= 1 for e in kept["scores"])
     (tmp_path / "scores.json").write_text(json.dumps(kept | {"weights": "others"}))
     score_reference.main()
