@@ -115,7 +115,7 @@ class Stepper:
         self.controls = {
             "label": widgets.Dropdown(options=names, value=label, description="class", style=WIDE),
             "guidance_scale": widgets.FloatSlider(
-                1.5, min=0, max=5, step=0.5, description="guidance scale", style=WIDE
+                1.0, min=0, max=5, step=0.5, description="guidance scale", style=WIDE
             ),
             "seed": widgets.BoundedIntText(0, min=0, max=2**31, description="seed", style=WIDE),
         }
