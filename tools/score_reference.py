@@ -19,9 +19,9 @@ from tqdm.auto import tqdm
 
 from cdiff_helpers.evaluation import judge_card, score
 from cdiff_helpers.reference import REFERENCE, load_reference
-from cdiff_helpers.runtime import pick_device, processor_name
+from cdiff_helpers.runtime import pick_device, processor_name, write_whole
 from cdiff_helpers.sampling import DEFAULT_SOLVER, DEFAULT_STEPS, sample_conditional_images
-from cdiff_helpers.training import autocast, write_whole
+from cdiff_helpers.training import autocast
 
 SCALES = (1.5, 1, 2.5, 0, 4)  # the most asked for first
 SOLVERS = {"dpm++2m": (5, 10, 20), "ddpm": (200, 50), "ddim": (20, 50)}
