@@ -1,0 +1,198 @@
+"""The widgets in JupyterLab in a real browser: dragged, typed at, drawn, stopped, and looked at.
+
+Screenshots are kept in $CDIFF_SCREENSHOTS, else in pytest's folder of this run.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from benchmarks.lab import Area, Lab, Notebook, chromium, what_is_missing
+from notebooks import HOUSE
+
+REQUIRED = os.environ.get("CDIFF_BROWSER") == "required"  # .ci/run: a missing browser is an error
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(bool(what_is_missing()) and not REQUIRED, reason=what_is_missing()),
+]
+SCRATCH = (
+    "from cdiff_helpers import load_reference\n"
+    "from cdiff_helpers.data import load_cifar10\n"
+    "from cdiff_helpers.sampling import denoise\n"
+    "from cdiff_helpers.widgets import film, noising_explorer, sampler_board, step_by_step\n"
+    "model, process, _ = load_reference()",
+    "film(list(denoise(model, process, [3, 8], num_steps=6)))",
+    "noising_explorer(load_cifar10(source='bundled'))",
+    "sampler_board(model, process, classes=('cat', 'ship'), per_class=2)",
+    "step_by_step(model, process)",
+)
+DRIVEN = ("03_diffusion_process", "06_conditional_sampling", "07_visualization")
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory):
+    folder = os.environ.get("CDIFF_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A server over a copy of the notebooks, and one more with a widget of each kind."""
+    folder = tmp_path_factory.mktemp("lab") / "notebooks"
+    shutil.copytree(HOUSE / "notebooks", folder, ignore=shutil.ignore_patterns(".*"))
+    cells = [nbformat.v4.new_code_cell(source) for source in SCRATCH]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    scratch = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    nbformat.write(scratch, folder / "scratch.ipynb")
+    lab = Lab(folder, tmp_path_factory.mktemp("jupyter"))
+    yield lab
+    lab.close()
+    assert not lab.process.is_running()
+
+
+@pytest.fixture(scope="module")
+def scratch(browser, lab):
+    notebook = Notebook(browser, lab, "scratch.ipynb")
+    notebook.run_all()
+    yield notebook
+    notebook.close()
+
+
+def moves(area: Area, label: str):
+    """Drag a slider by the mouse and move it by the arrow keys: each shows another picture."""
+    slider, before = area.sliders()[label], area.settled()
+    slider.drag(0.7 if slider.value() < 0.5 else 0.2)
+    dragged = area.changed(before)
+    assert dragged != before
+    dragged = area.settled()
+    slider.press("ArrowRight")
+    area.changed(dragged)
+    area.settled()
+    slider.press("ArrowLeft")
+    area.page.wait_for_function(
+        "([area, print]) => watch.now(area) === print", arg=[area.root.element_handle(), dragged]
+    )
+
+
+def drive_film(area: Area):
+    figure = area.root.locator("figure.cdiff-film")
+    moves(area, "frame")
+    last = int(area.sliders()["frame"].handle.get_attribute("max"))
+    frame = lambda: int(figure.get_attribute("data-frame"))  # noqa: E731
+    area.sliders()["frame"].press("Home")
+    assert frame() == 0
+    area.button("play").click()
+    area.changed(area.pixels())
+    area.button("pause").click()
+    paused = frame()
+    assert 0 < paused <= last
+    assert area.settled() and frame() == paused
+    figure.get_by_role("button").focus()
+    area.page.keyboard.press("Enter")  # plays to the end, and stops there
+    area.page.wait_for_function(
+        "([film, last]) => film.dataset.frame === String(last)",
+        arg=[figure.element_handle(), last],
+    )
+    area.button("play").wait_for()
+
+
+def drive_explorer(area: Area):
+    area.slider("time t").drag(1.0)  # the largest β decides about the last times alone
+    area.settled()
+    for label in area.sliders():
+        moves(area, label)
+    for label, choice in (("class", "horse"), ("schedule", "linear")):
+        before = area.settled()
+        area.control(label).select_option(choice)
+        area.changed(before)
+    before = area.settled()
+    area.control("steps T").fill("100")
+    area.control("steps T").press("Enter")
+    area.changed(before)
+
+
+def drive_board(area: Area):
+    before = area.settled()
+    area.control("classes").select_option(["bird", "truck"])
+    area.button("Draw").click()
+    area.changed(before)
+    area.says("the finished pictures")
+    moves(area, "step")
+    area.slider("steps").drag(1.0)
+    area.slider("of each").drag(1.0)
+    area.control("seed").fill("7")
+    before = area.settled()
+    area.button("Draw").click()
+    area.changed(before)
+    area.button("Stop").click()
+    area.says("stopped after")
+    area.slider("step").press("Home")
+    assert area.settled()
+
+
+def drive_stepper(area: Area):
+    steps = [area.settled()]
+    for _ in range(3):
+        area.button("one step").click()
+        area.changed(steps[-1])
+        steps.append(area.settled())
+    assert len(set(steps)) == 4
+    area.button("back to noise").click()
+    area.changed(steps[-1])
+    assert area.settled() == steps[0]  # the same seed begins with the same noise
+    area.control("class").select_option("frog")
+    area.changed(steps[0])
+    moves(area, "guidance scale")
+
+
+def drive_picker(area: Area):
+    before = area.settled()
+    area.control("class").select_option("horse")
+    area.changed(before)
+    for label in ("seed", "guidance scale"):
+        moves(area, label)
+
+
+DRIVES = {
+    "film": drive_film,
+    "explorer": drive_explorer,
+    "board": drive_board,
+    "stepper": drive_stepper,
+    "picker": drive_picker,
+}
+
+
+@pytest.mark.parametrize("kind", ["film", "explorer", "board", "stepper"])
+def test_a_widget_follows_mouse_and_keys(kind, scratch, shots):
+    (area,) = scratch.areas(kind)
+    DRIVES[kind](area)
+    for theme in ("Dark", "Light"):
+        scratch.theme(theme)
+        area.root.screenshot(path=shots / f"{kind}_{theme.lower()}.png")
+    assert scratch.problems == [] and scratch.errors() == []
+
+
+def test_an_exported_film_needs_no_kernel_and_no_server(scratch, browser, lab, shots):
+    scratch.command("docmanager:save")
+    command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", scratch.path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = browser.new_page()
+    page.add_init_script(path=HOUSE / "benchmarks/watch.js")
+    page.route(lambda url: url.startswith("http"), lambda route: route.abort())  # no network
+    page.goto(scratch.path.with_suffix(".html").as_uri())
+    drive_film(Area(page.locator(".jp-OutputArea-output:has(figure.cdiff-film)")))
+    page.locator("figure.cdiff-film").screenshot(path=shots / "film_exported.png")
+    page.close()
