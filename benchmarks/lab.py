@@ -4,8 +4,10 @@ Nothing of the user's is touched: the server has its own folders for settings an
 and a free port. Playwright drives the Chromium that the machine has, and brings none.
 """
 
+import base64
 import contextlib
 import importlib.util
+import io
 import json
 import os
 import re
@@ -15,7 +17,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import psutil
+from PIL import Image
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 40  # seconds for what a busy machine does slowly; no test is about speed
@@ -144,7 +148,7 @@ class Notebook:
     """
 
     def __init__(self, browser, lab: Lab, name: str):
-        self.path = lab.folder / name
+        self.lab, self.path = lab, lab.folder / name
         self.page = browser.new_page(viewport={"width": 1400, "height": 1000})
         self.page.set_default_timeout(1000 * PATIENCE)
         self.page.add_init_script(path=WATCH)
@@ -184,6 +188,11 @@ class Notebook:
         """End the kernel; the page stays open."""
         self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
+    def kernel(self) -> psutil.Process:
+        """The process of the notebook's kernel."""
+        kernel_id = self.page.evaluate(f"() => {KERNEL}.id")
+        return next(p for p in self.lab.kernels() if kernel_id in " ".join(p.cmdline()))
+
     def theme(self, name: str) -> None:
         """ "Light" or "Dark"."""
         self.command("apputils:change-theme", theme=f"JupyterLab {name}")
@@ -195,6 +204,13 @@ class Notebook:
             has=self.page.locator(KINDS[kind])
         )
         return [Area(output) for output in outputs.all()]
+
+
+def write_notebook(path: Path, *sources: str) -> None:
+    """A notebook of these code cells, for this Python's kernel."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
 
 
 def listen(page) -> list[str]:
@@ -259,16 +275,53 @@ class Area:
         )
         return self.pixels()
 
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[dict]:
+        """What the page saw meanwhile, frame by frame; see watch.js. It is there at the end."""
+        record = {}
+        self.page.evaluate("(area) => watch.begin(area)", self.root.element_handle())
+        try:
+            yield record
+        finally:
+            record |= self.page.evaluate("() => watch.end()")
+
+    @contextlib.contextmanager
+    def filmed(self) -> Iterator[list[Image.Image]]:
+        """The picture's place on the screen in each of the browser's frames meanwhile."""
+        box = self.root.locator("canvas, img").first.bounding_box()
+        corners = box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]
+        seen, session = [], self.page.context.new_cdp_session(self.page)
+
+        def keep(event: dict) -> None:
+            session.send("Page.screencastFrameAck", {"sessionId": event["sessionId"]})
+            frame = Image.open(io.BytesIO(base64.b64decode(event["data"]))).convert("RGB")
+            scale = frame.width / event["metadata"]["deviceWidth"]
+            seen.append(frame.crop(tuple(round(scale * corner) for corner in corners)))
+
+        session.on("Page.screencastFrame", keep)
+        session.send("Page.startScreencast", {"format": "png"})
+        try:
+            yield seen
+        finally:
+            session.send("Page.stopScreencast")
+            session.detach()
+
     def says(self, words: str) -> None:
         """Wait until these words stand in the area."""
         self.root.get_by_text(words).first.wait_for()
+
+
+def is_blank(picture: Image.Image) -> bool:
+    """Whether it has one colour all over, as nothing has that the course shows."""
+    return all(high - low < 8 for low, high in picture.getextrema())
 
 
 class Slider:
     """A slider of ipywidgets' or a film's: `press` a key on it, `drag` it, ask for its `value`."""
 
     def __init__(self, root):
-        self.page, self.native = root.page, root.evaluate("e => e.tagName === 'INPUT'")
+        self.root, self.page = root, root.page
+        self.native = root.evaluate("e => e.tagName === 'INPUT'")
         self.handle = root if self.native else root.locator(".noUi-handle")
         self.track = root if self.native else root.locator(".noUi-base")
 
@@ -279,6 +332,10 @@ class Slider:
         origin = self.track.bounding_box()
         handle = self.handle.bounding_box()
         return (handle["x"] + handle["width"] / 2 - origin["x"]) / origin["width"]
+
+    def enabled(self) -> None:
+        """Wait until it can be moved."""
+        self.root.locator(".noUi-target:not([disabled])").wait_for()
 
     def press(self, key: str) -> None:
         """Press a key while it has the focus."""

@@ -28,26 +28,38 @@ window.watch = {
     return this.fingerprint(this.picture(area));
   },
 
-  // Note each input and each change of the area's picture, until `end`. A change's time is that of
-  // the first task after the frame that painted it; an input's is when the browser received it.
+  // Note each input, each change of the area's picture and of its words, and each frame without a
+  // picture, until `end`. A change's time is that of the first task after the frame that painted
+  // it; an input's is when the browser received it.
   begin(area) {
-    const record = { inputs: [], changes: [], blanks: 0, frames: 0 };
+    const record = { inputs: [], changes: [], words: [], blanks: 0, frames: 0 };
     const heard = (event) => record.inputs.push({ type: event.type, time: event.timeStamp });
     const types = ["keydown", "pointerdown", "pointermove", "click"];
     for (const type of types) window.addEventListener(type, heard, { capture: true, passive: true });
     let last = this.now(area);
+    let said = area.textContent;
     let going = true;
+    const afterPaint = (act) => {
+      const painted = new MessageChannel();
+      painted.port1.onmessage = () => act(performance.now());
+      painted.port2.postMessage(null);
+    };
     const look = () => {
       if (!going) return;
       record.frames += 1;
-      const print = this.now(area);
-      const blank = !print;
-      if (blank) record.blanks += 1;
-      if (!blank && print !== last) {
+      const picture = this.picture(area);
+      // While an image's new source loads, the browser goes on painting the last one.
+      const loading = picture?.complete === false && picture.getBoundingClientRect().height > 1;
+      const print = loading ? last : this.fingerprint(picture);
+      const words = area.textContent;
+      if (!print) record.blanks += 1;
+      if (print && print !== last) {
         last = print;
-        const painted = new MessageChannel();
-        painted.port1.onmessage = () => record.changes.push({ print, time: performance.now() });
-        painted.port2.postMessage(null);
+        afterPaint((time) => record.changes.push({ print, time }));
+      }
+      if (words !== said) {
+        said = words;
+        afterPaint((time) => record.words.push({ words, time }));
       }
       requestAnimationFrame(look);
     };

@@ -4,15 +4,15 @@ Screenshots are kept in $CDIFF_SCREENSHOTS, else in pytest's folder of this run.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 
-from benchmarks.lab import Area, Lab, Notebook, chromium, what_is_missing
+from benchmarks.lab import Area, Lab, Notebook, chromium, is_blank, what_is_missing, write_notebook
 from notebooks import HOUSE
 
 REQUIRED = os.environ.get("CDIFF_BROWSER") == "required"  # .ci/run: a missing browser is an error
@@ -31,7 +31,11 @@ SCRATCH = (
     "sampler_board(model, process, classes=('cat', 'ship'), per_class=2)",
     "step_by_step(model, process)",
 )
-DRIVEN = ("03_diffusion_process", "06_conditional_sampling", "07_visualization")
+HOLD = {  # which widgets stand in which notebook
+    "03_diffusion_process": {"film", "explorer"},
+    "06_conditional_sampling": {"stepper", "film"},
+    "07_visualization": {"film", "picker", "board"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +56,7 @@ def lab(tmp_path_factory):
     """A server over a copy of the notebooks, and one more with a widget of each kind."""
     folder = tmp_path_factory.mktemp("lab") / "notebooks"
     shutil.copytree(HOUSE / "notebooks", folder, ignore=shutil.ignore_patterns(".*"))
-    cells = [nbformat.v4.new_code_cell(source) for source in SCRATCH]
-    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    scratch = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
-    nbformat.write(scratch, folder / "scratch.ipynb")
+    write_notebook(folder / "scratch.ipynb", *SCRATCH)
     lab = Lab(folder, tmp_path_factory.mktemp("jupyter"))
     yield lab
     lab.close()
@@ -88,6 +89,7 @@ def moves(area: Area, label: str):
 
 def drive_film(area: Area):
     figure = area.root.locator("figure.cdiff-film")
+    figure.locator("canvas").wait_for()
     moves(area, "frame")
     last = int(area.sliders()["frame"].handle.get_attribute("max"))
     frame = lambda: int(figure.get_attribute("data-frame"))  # noqa: E731
@@ -128,7 +130,7 @@ def drive_board(area: Area):
     area.control("classes").select_option(["bird", "truck"])
     area.button("Draw").click()
     area.changed(before)
-    area.says("the finished pictures")
+    area.slider("step").enabled()  # as soon as all is drawn
     moves(area, "step")
     area.slider("steps").drag(1.0)
     area.slider("of each").drag(1.0)
@@ -174,6 +176,46 @@ DRIVES = {
 }
 
 
+FLASHING = """<img width=320 height=160><input type=range max=20><script>
+  const canvas = Object.assign(document.createElement("canvas"), { width: 32, height: 16 });
+  const [img, input] = [document.querySelector("img"), document.querySelector("input")];
+  const show = (i) => {
+    const pen = canvas.getContext("2d");
+    for (const [x, color] of ["navy", "gold"].entries()) {
+      pen.fillStyle = color;
+      pen.fillRect(8 * x + i, 0, 8, 16);
+    }
+    img.src = canvas.toDataURL();
+  };
+  input.oninput = () => {
+    if (FLASH) {
+      img.style.visibility = "hidden";
+      setTimeout(() => { show(+input.value); img.style.visibility = "visible"; }, 40);
+    } else show(+input.value);
+  };
+  show(0);
+</script>"""
+
+
+@pytest.mark.parametrize("flash", [False, True])
+def test_a_picture_that_flashes_is_found_out(flash, browser):
+    page = browser.new_page()
+    page.add_init_script(path=HOUSE / "benchmarks/watch.js")
+    page.goto("about:blank")
+    page.set_content(FLASHING.replace("FLASH", str(flash).lower()))
+    area = Area(page.locator("body"))
+    area.settled()
+    with area.watched() as record, area.filmed() as painted:
+        for _ in range(5):
+            before = area.pixels()
+            area.sliders()["frame"].press("ArrowRight")
+            area.changed(before)
+    assert len(record["changes"]) == 5 and len(painted) >= 5
+    assert (record["blanks"] >= 5) == flash == (sum(map(is_blank, painted)) >= 5)
+    assert bool(record["blanks"]) == flash == any(map(is_blank, painted))
+    page.close()
+
+
 @pytest.mark.parametrize("kind", ["film", "explorer", "board", "stepper"])
 def test_a_widget_follows_mouse_and_keys(kind, scratch, shots):
     (area,) = scratch.areas(kind)
@@ -181,6 +223,54 @@ def test_a_widget_follows_mouse_and_keys(kind, scratch, shots):
     for theme in ("Dark", "Light"):
         scratch.theme(theme)
         area.root.screenshot(path=shots / f"{kind}_{theme.lower()}.png")
+    assert scratch.problems == [] and scratch.errors() == []
+
+
+def tab_to(wanted):
+    """Press Tab until the focus is there."""
+    for _ in range(100):
+        wanted.page.keyboard.press("Tab")
+        if wanted.evaluate("e => e === document.activeElement"):
+            return
+    raise AssertionError(f"Tab does not reach {wanted}")
+
+
+def test_the_keyboard_alone_is_enough(scratch):
+    areas = {kind: scratch.areas(kind)[0] for kind in ("film", "explorer", "board", "stepper")}
+    film, explorer, board, stepper = areas.values()
+    keyboard, before = scratch.page.keyboard, {kind: a.settled() for kind, a in areas.items()}
+    scratch.page.locator(".jp-Cell").first.focus()  # where a notebook's own keys bring you
+    tab_to(film.sliders()["frame"].handle)
+    keyboard.press("End")
+    keyboard.press("ArrowLeft")
+    film.changed(before["film"])
+    keyboard.press(" ")  # plays
+    film.button("pause").wait_for()
+    film.button("play").wait_for()  # at the end
+    tab_to(explorer.control("class"))
+    keyboard.press("ArrowUp")
+    before["explorer"] = explorer.changed(before["explorer"]) and explorer.settled()
+    tab_to(explorer.slider("time t").handle)
+    keyboard.press("PageDown")
+    explorer.changed(before["explorer"])
+    tab_to(board.control("classes"))
+    keyboard.press("Home")  # the first class alone
+    tab_to(board.slider("of each").handle)
+    keyboard.press("Home")
+    tab_to(board.slider("steps").handle)
+    keyboard.press("Home")
+    keyboard.press("PageUp")
+    tab_to(board.button("Draw"))
+    keyboard.press("Enter")
+    before["board"] = board.changed(before["board"])
+    board.slider("step").enabled()
+    before["board"] = board.settled()
+    tab_to(board.slider("step").handle)
+    keyboard.press("ArrowLeft")
+    board.changed(before["board"])
+    tab_to(stepper.button("one step"))
+    keyboard.press("Enter")
+    stepper.changed(before["stepper"])
     assert scratch.problems == [] and scratch.errors() == []
 
 
@@ -196,3 +286,52 @@ def test_an_exported_film_needs_no_kernel_and_no_server(scratch, browser, lab, s
     drive_film(Area(page.locator(".jp-OutputArea-output:has(figure.cdiff-film)")))
     page.locator("figure.cdiff-film").screenshot(path=shots / "film_exported.png")
     page.close()
+
+
+def test_a_film_goes_on_after_its_kernel(scratch):
+    """The last of the scratch notebook's tests: it takes the kernel away."""
+    scratch.shut_down()
+    (film,) = scratch.areas("film")
+    drive_film(film)
+    assert scratch.problems == []
+
+
+def broken(notebook: Notebook) -> int:
+    """How many places say that a widget could not be shown."""
+    words = re.compile("model not found|Error displaying widget|Loading widget", re.IGNORECASE)
+    return notebook.page.locator(".jp-OutputArea-output").filter(has_text=words).count()
+
+
+@pytest.mark.parametrize("name", HOLD)
+def test_a_stored_notebook_shows_its_pictures_before_it_is_run(name, browser, lab, shots):
+    notebook = Notebook(browser, lab, f"{name}.ipynb")
+    assert not broken(notebook) and notebook.problems == []
+    pictures = notebook.page.locator(".jp-OutputArea-output img")
+    assert pictures.count() and all(
+        picture.evaluate("e => e.decode().then(() => e.naturalWidth)") for picture in pictures.all()
+    )
+    for film in notebook.areas("film"):
+        assert film.settled()
+        film.root.screenshot(path=shots / f"{name}_film_before.png")
+    assert ("film" not in HOLD[name]) or notebook.areas("film")
+    notebook.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HOLD)
+def test_a_notebook_is_run_and_all_its_widgets_are_driven(name, browser, lab, shots):
+    notebook = Notebook(browser, lab, f"{name}.ipynb")
+    notebook.run_all()
+    assert {kind for kind in DRIVES if notebook.areas(kind)} == HOLD[name]
+    for kind in HOLD[name]:
+        for i, area in enumerate(notebook.areas(kind)):
+            DRIVES[kind](area)
+            for theme in ("Dark", "Light"):
+                notebook.theme(theme)
+                area.root.screenshot(path=shots / f"{name}_{kind}_{i}_{theme.lower()}.png")
+    assert not broken(notebook) and notebook.errors() == [] and notebook.problems == []
+    notebook.shut_down()
+    for film in notebook.areas("film"):
+        drive_film(film)
+    assert notebook.problems == []
+    notebook.page.close()
