@@ -22,7 +22,7 @@ import psutil
 from PIL import Image
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 40  # seconds for what a busy machine does slowly; no test is about speed
+PATIENCE = 120  # seconds for what a busy machine does slowly; no test is about speed
 WATCH = Path(__file__).with_name("watch.js")
 SETTINGS = {
     # Cells out of sight stay in the page, so that all of a notebook's widgets can be found.
@@ -31,6 +31,17 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "apputils-extension/themes": {"theme": "JupyterLab Light", "adaptive-theme": False},
 }
+FOLDERS = ("config", "data", "runtime")
+OPTIONS = (
+    "--no-browser",
+    "--ip=127.0.0.1",
+    "--port=0",  # a free one
+    "--allow-root",
+    "--expose-app-in-browser",  # window.jupyterapp, to run cells and to know when they are done
+    "--LabApp.extension_manager=readonly",  # asks no registry
+    "--ServerApp.shutdown_no_activity_timeout=1800",  # should the tests be killed
+    "--MappingKernelManager.cull_idle_timeout=1800",
+)
 KERNEL = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
 KINDS = {  # an output's widget, by a control that no other has
     "film": "figure.cdiff-film",
@@ -64,11 +75,8 @@ def chromium() -> Iterator:
         raise RuntimeError(what_is_missing())
     from playwright.sync_api import sync_playwright
 
-    as_root = hasattr(os, "geteuid") and os.geteuid() == 0  # for whom Chromium has no sandbox
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=browser_path(), args=["--no-sandbox"] if as_root else []
-        )
+    with sync_playwright() as playwright:  # without Chromium's sandbox, which root cannot have
+        browser = playwright.chromium.launch(executable_path=browser_path())
         with contextlib.closing(browser):
             yield browser
 
@@ -126,19 +134,6 @@ class Lab:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(left, timeout=30)
-
-
-FOLDERS = ("config", "data", "runtime")
-OPTIONS = (
-    "--no-browser",
-    "--ip=127.0.0.1",
-    "--port=0",  # a free one
-    "--allow-root",
-    "--expose-app-in-browser",  # window.jupyterapp, to run cells and to know when they are done
-    "--LabApp.extension_manager=readonly",  # asks no registry
-    "--ServerApp.shutdown_no_activity_timeout=1800",  # should the tests be killed
-    "--MappingKernelManager.cull_idle_timeout=1800",
-)
 
 
 class Notebook:
