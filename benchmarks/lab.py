@@ -110,7 +110,7 @@ class Lab:
     def address(self) -> tuple[str, str]:
         """The server's URL and token, once it answers."""
         end = time.monotonic() + PATIENCE
-        while time.monotonic() < end and self.process.is_running():
+        while time.monotonic() < end and self.process.poll() is None:
             for file in (self.home / "runtime").glob("jpserver-*.json"):
                 with contextlib.suppress(json.JSONDecodeError):  # it is being written
                     about = json.loads(file.read_text())
@@ -144,7 +144,7 @@ class Notebook:
 
     def __init__(self, browser, lab: Lab, name: str):
         self.lab, self.path = lab, lab.folder / name
-        self.page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        self.page = browser.new_page(viewport={"width": 1400, "height": 1400})
         self.page.set_default_timeout(1000 * PATIENCE)
         self.page.add_init_script(path=WATCH)
         self.problems = listen(self.page)
