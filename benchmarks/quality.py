@@ -31,7 +31,7 @@ from cdiff_helpers.data import ResidentLoader, load_cifar10, to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.evaluation import score
 from cdiff_helpers.reference import REFERENCE
-from cdiff_helpers.runtime import seed_everything
+from cdiff_helpers.runtime import seed_everything, write_whole
 from cdiff_helpers.sampling import sample_conditional_images, seeded_noise
 from cdiff_helpers.training import (
     RECIPE,
@@ -41,7 +41,6 @@ from cdiff_helpers.training import (
     endless,
     tensor_bytes,
     train,
-    write_whole,
 )
 from cdiff_helpers.unet import ConditionalUNet
 from tools.train_reference import SNAPSHOT_MINUTES, UPDATES, compare

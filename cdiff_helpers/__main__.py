@@ -34,6 +34,7 @@ from cdiff_helpers.runtime import (
     course_preset,
     pick_device,
     seed_everything,
+    write_whole,
 )
 from cdiff_helpers.sampling import (
     DEFAULT_SOLVER,
@@ -51,7 +52,6 @@ from cdiff_helpers.training import (
     load_checkpoint,
     save_checkpoint,
     train,
-    write_whole,
 )
 from cdiff_helpers.unet import ConditionalUNet
 from cdiff_helpers.visualization import figure_bytes, png_bytes, tile_images

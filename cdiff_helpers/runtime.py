@@ -137,3 +137,17 @@ def provenance(device: torch.device) -> dict:
         "hardware": f"{processor_name()}, {torch.get_num_threads()} threads, {device.type}",
         "versions": versions | {name: installed_version(name) for name in PACKAGES},
     }
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put content at path at once: written beside it, flushed to disk, then renamed."""
+    beside = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise

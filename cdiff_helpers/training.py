@@ -8,7 +8,6 @@ import copy
 import io
 import itertools
 import json
-import os
 import signal
 import threading
 import time
@@ -24,7 +23,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from cdiff_helpers.diffusion import DiffusionProcess, check_same_num_steps
-from cdiff_helpers.runtime import Preset
+from cdiff_helpers.runtime import Preset, write_whole
 from cdiff_helpers.unet import ConditionalUNet
 
 STATEFUL = ("optimizer", "scheduler", "scaler")
@@ -421,17 +420,3 @@ def tensor_bytes(model: nn.Module, index: int) -> bytes:
     """The model's weights as the bytes of a safetensors file that says after which update."""
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     return save_tensors(tensors, metadata={"index": str(index)})
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Put content at path at once: written beside it, flushed to disk, then renamed."""
-    beside = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise

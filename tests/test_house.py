@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "training": {"diffusion", "unet", "runtime", "data"},
     "sampling": {"diffusion"},
     "visualization": {"data", "diffusion", "sampling"},
-    "widgets": {"data", "diffusion", "sampling", "visualization"},
+    "widgets": {"runtime", "data", "diffusion", "sampling", "visualization"},
     "reference": {"diffusion", "unet"},
     "evaluation": {"data", "visualization"},
     "parallel": {"runtime", "training"},

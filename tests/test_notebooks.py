@@ -1,11 +1,14 @@
 """What a stored notebook must be, so that it opens anywhere and can be compared."""
 
+import re
+
 import nbformat
 import pytest
 
 from notebooks import HOUSE, NAMES, NOTEBOOKS, cells
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
+FRAME = re.compile(r'<img alt="[^"]{5,}" src="data:image/webp[^>]+style="(.+?)"')
 # Cells whose output is not text have tests of their own; nbval compares the marked ones.
 MARK = "# NBVAL_CHECK_OUTPUT"
 
@@ -34,6 +37,30 @@ def test_no_widget_state_is_stored_and_each_widget_has_its_still_picture(path):
             assert not [kind for kind in data if "widget" in kind]
             if "Still of a widget" in data.get("text/plain", ""):
                 assert data["image/png"]
+
+
+@each_notebook
+def test_a_film_shows_before_it_is_run(path):
+    """Its first frame, four later ones and their words; the script takes over where it may."""
+    for cell in cells(path, "code"):
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if "cdiff-film" in data.get("text/html", ""):
+                markup, script = data["text/html"].split("<script>")
+                styles = re.findall(
+                    r'<img alt="[^"]{5,}" src="data:image/webp[^>]+style="(.+?)"', markup
+                )
+                assert len([style for style in styles if "none" not in style]) == 5
+                assert "querySelectorAll" in script and data["image/png"]
+
+
+def test_where_a_film_teaches_one_is_stored():
+    for number in ("03", "06", "07"):
+        (path,) = (path for path in NOTEBOOKS if path.stem.startswith(number))
+        pages = [
+            o.get("data", {}).get("text/html", "") for c in cells(path, "code") for o in c.outputs
+        ]
+        assert any("cdiff-film" in page for page in pages), number
 
 
 @each_notebook

@@ -2,7 +2,9 @@
 
 import base64
 import json
+import re
 import sys
+from xml.etree import ElementTree
 
 import nbformat
 import numpy as np
@@ -24,15 +26,19 @@ PNG = base64.b64encode(b"\x89PNG a picture").decode()
 
 @pytest.fixture
 def executed():
-    """A notebook as a kernel leaves it: a box with a slider, a picture and its label."""
-    models = {
-        "box": {"state": {"_model_name": "VBoxModel", "children": ["IPY_MODEL_a", "IPY_MODEL_b"]}},
-        "a": {
-            "state": {"_model_name": "ImageModel"},
-            "buffers": [{"data": PNG, "encoding": "base64", "path": ["value"]}],
-        },
-        "b": {"state": {"_model_name": "LabelModel", "value": "left: clean, right: noise"}},
+    """A notebook as a kernel leaves it: a box with a slider, a picture, its label and words."""
+    curve = '<svg role="img" aria-label="loss 0.1" width="9" fill="currentColor"><path/></svg>'
+    states = {
+        "a": {"_model_name": "IntSliderModel", "value": 3},
+        "b": {"_model_name": "ImageModel"},
+        "c": {"_model_name": "LabelModel", "value": "left: clean, right: noise"},
+        "d": {"_model_name": "HTMLModel", "value": f"{curve}<br>x &lt; 1"},
+        "e": {"_model_name": "HTMLModel", "value": "<b>done</b>"},
+        "f": {"_model_name": "HTMLModel", "value": ""},
+        "box": {"_model_name": "VBoxModel", "children": [f"IPY_MODEL_{i}" for i in "abcdef"]},
     }
+    models = {name: {"state": state} for name, state in states.items()}
+    models["b"]["buffers"] = [{"data": PNG, "encoding": "base64", "path": ["value"]}]
     view = {execute.VIEW: {"model_id": "box"}, "text/plain": "VBox(children=…)"}
     output = nbformat.v4.new_output("execute_result", view, execution_count=1)
     said = nbformat.v4.new_output("stream", text=f"saved in {execute.Path.home()}/x")
@@ -43,14 +49,28 @@ def executed():
     return notebook
 
 
-def test_a_widget_leaves_its_still_picture_and_what_its_label_says(executed):
+def test_a_widget_leaves_its_picture_and_what_its_label_says(executed):
     execute.tidy(executed)
-    output, said = executed.cells[0].outputs
-    assert output.data["image/png"] == PNG and execute.VIEW not in output.data
-    assert output.metadata["image/png"]["alt"] == "left: clean, right: noise"
+    picture, _, said = executed.cells[0].outputs
+    assert picture.data["image/png"] == PNG and execute.VIEW not in picture.data
+    assert picture.metadata["image/png"]["alt"] == "left: clean, right: noise"
+    assert picture.data["text/plain"] == "<Still of a widget: left: clean, right: noise>"
     assert "widgets" not in executed.metadata and not executed.cells[0].metadata
     assert said.text == "saved in ~/x"
     nbformat.validate(executed)
+
+
+def test_a_widget_leaves_its_words_and_its_curve_as_a_picture(executed):
+    """An inline SVG would be stripped from a notebook that was opened and not run."""
+    execute.tidy(executed)
+    words = executed.cells[0].outputs[1].data
+    found = re.fullmatch(
+        r'<img alt="loss 0.1" src="data:image/svg\+xml;base64,(.+)"><br>x &lt; 1<br><b>done</b>',
+        words["text/html"],
+    )
+    svg = ElementTree.fromstring(base64.b64decode(found[1]))
+    assert svg.tag == "{http://www.w3.org/2000/svg}svg" and svg[0].get("fill") == "white"
+    assert words["text/plain"].split() == ["loss", "0.1", "x", "<", "1", "done"]
 
 
 def test_a_cell_that_fails_leaves_the_notebook_as_it_was(tmp_path, monkeypatch, capsys):

@@ -1,17 +1,19 @@
 """Sliders: callbacks fired by hand, pictures compared with the pure render functions."""
 
 import base64
+import gc
+import html
 import importlib
 import io
-import json
 import re
 import threading
 from xml.etree import ElementTree
 
 import numpy as np
+import psutil
 import pytest
 import torch
-from ipywidgets import HTML, Image, Label
+from ipywidgets import HTML, Box, Image, Label
 from PIL import Image as Picture
 
 from cdiff_helpers.data import to_image_range
@@ -21,21 +23,28 @@ from cdiff_helpers.visualization import tile_images
 from cdiff_helpers.widgets import (
     SamplerBoard,
     Stepper,
+    board_pixels,
+    captioned,
     class_picker,
     film,
+    guidance_frames,
     loss_svg,
     make_process,
     monitor,
     noising_explorer,
-    noising_slider,
+    noising_frames,
     render_board,
     render_noising,
     render_samples,
     render_step,
     sampler_board,
+    sampling_frames,
     schedule_svg,
     step_by_step,
+    step_terms,
 )
+from cdiff_helpers.widgets.board import AT_ONCE
+from cdiff_helpers.widgets.captions import GAP as BETWEEN
 from cdiff_helpers.widgets.film import GAP
 
 PICKER = {"count": 2, "num_steps": 2}
@@ -59,17 +68,6 @@ def test_noising_is_drawn_as_three_enlarged_pictures(process, bundle):
     expected = ((x0 + 1) * 127.5).round().permute(1, 2, 0).numpy()
     assert abs(clean - expected).max() <= 1 and abs(noisy - clean).mean() < 4
     assert abs(noise.mean() - 127.5) < 5
-
-
-def test_moving_the_time_draws_that_time(process, bundle):
-    controls, image, words = parts(noising_slider(process, bundle))
-    for t in (0, 999, 400):
-        controls["time t"].value = t
-        assert image.value == render_noising(process, bundle[0][0], t)
-        assert f"t = {t}" in words.value and f"{process.alpha_bar[t]:.4f}" in words.value
-    controls["picture"].value = 5
-    assert image.value == render_noising(process, bundle[5][0], 400)
-    assert controls["time t"].max == 999
 
 
 def test_picking_draws_what_was_picked(small_model, short_process):
@@ -105,33 +103,52 @@ def test_an_error_in_a_callback_is_told_and_the_next_move_recovers(short_process
     assert "gone" not in words.value and image.value != before
 
 
-def test_moving_leaves_no_figure_open(process, bundle):
+def test_five_hundred_moves_leave_no_figure_and_no_memory(bundle):
     pyplot = pytest.importorskip("matplotlib.pyplot")
-    controls, _, _ = parts(noising_slider(process, bundle))
-    for t in range(0, 1000, 50):
-        controls["time t"].value = t
-    assert pyplot.get_fignums() == []
+    controls, _, _ = parts(noising_explorer(bundle))
+    time, process = controls["time t"], psutil.Process()
+
+    def move(count):
+        for i in range(count):
+            time.value = (37 * i + 1) % 1000
+        gc.collect()
+        return process.memory_info().rss
+
+    assert move(500) - move(100) < 20e6 and pyplot.get_fignums() == []
 
 
-def test_widgets_carry_alternative_text(process, bundle):
-    (label,) = (c for c in noising_slider(process, bundle).children if isinstance(c, Label))
-    assert "right: the noise" in label.value
+def described(box):
+    """A box's widgets and those in the boxes inside it."""
+    for widget in getattr(box, "children", ()):
+        yield widget
+        yield from described(widget)
 
 
-def test_no_box_or_picture_has_a_tooltip(process, bundle):
-    """ipywidgets 8.1 fails in the browser on a tooltip where there is no description."""
-    box = noising_slider(process, bundle)
-    for widget in (box, *box.children):
-        if not getattr(widget, "description", ""):
-            assert getattr(widget, "tooltip", None) is None
+def test_every_control_has_a_name_and_every_picture_alternative_text(
+    bundle, small_model, short_process
+):
+    boxes = [
+        noising_explorer(bundle),
+        class_picker(small_model, short_process, **PICKER),
+        sampler_board(small_model, short_process, per_class=1, num_steps=2),
+        step_by_step(small_model, short_process, num_steps=2),
+    ]
+    for box in boxes:
+        for widget in described(box):
+            if not isinstance(widget, Image | HTML | Label | Box):
+                assert widget.description
+            # ipywidgets 8.1 fails in the browser on a tooltip where there is no description
+            assert getattr(widget, "description", "") or getattr(widget, "tooltip", None) is None
+        (said,) = (widget.value for widget in described(box) if isinstance(widget, Label))
+        assert len(said) > 15
 
 
-def frames_of(html):
-    """What a film's script holds: its frames' pixels and words."""
-    (line,) = [line for line in html.data.splitlines() if "const frames = " in line]
-    kept = json.loads(line.split("= ", 1)[1].rstrip(";"))
-    decoded = [Picture.open(io.BytesIO(base64.b64decode(f["webp"]))).convert("RGB") for f in kept]
-    return [np.asarray(picture) for picture in decoded], [f["words"] for f in kept]
+def frames_of(shown):
+    """What a film's markup holds: its frames' pixels and words, in order."""
+    found = re.findall(r'<img alt="([^"]*)" src="data:image/webp;base64,([^"]+)"', shown.data)
+    files = [io.BytesIO(base64.b64decode(source)) for _, source in found]
+    pixels = [np.asarray(Picture.open(file).convert("RGB")) for file in files]
+    return pixels, [html.unescape(words) for words, _ in found]
 
 
 def test_a_film_holds_every_frame_as_it_was(small_model, short_process):
@@ -145,16 +162,72 @@ def test_a_film_holds_every_frame_as_it_was(small_model, short_process):
     assert words[0].startswith("t = 19") and words[-1].startswith("clean")
 
 
-def test_a_films_first_frame_shows_without_its_script():
-    """As on a code host, or in a notebook that was opened and not run."""
-    frames = [torch.full((1, 3, 8, 8), value) for value in (0.0, 1.0)]
-    shown = film(frames, ["one <b>", "two </script>"], alt='a "quoted" film').data
-    markup = shown.split("<script>")[0]
-    source = re.search(r'src="data:image/webp;base64,([^"]+)"', markup)[1]
-    assert not np.asarray(Picture.open(io.BytesIO(base64.b64decode(source)))).any()
-    assert "one &lt;b&gt;" in markup and "a &quot;quoted&quot; film" in markup
-    assert shown.count("</script>") == 1  # no word ends it early
-    assert film(frames, ["one", "two"]).data == film(frames, ["one", "two"]).data
+def test_a_films_story_shows_without_its_script():
+    """As on a code host, or in a notebook that was opened and not run: five frames in words."""
+    frames = [torch.full((1, 3, 8, 8), i / 9) for i in range(10)]
+    words = [f"frame <{i}>" for i in range(9)] + ["the end </script>"]
+    shown = film(frames, words, alt='a "quoted" film')
+    markup = shown.data.split("<script>")[0]
+    styles = re.findall(r'<img alt="([^"]+)" [^>]*style="([^"]+)"', markup)
+    visible = [alt for alt, style in styles if "none" not in style]
+    assert len(styles) == 10 and len(visible) == 5 and visible[0] == "frame &lt;0&gt;"
+    assert visible[-1] == "the end &lt;/script&gt;" and "a &quot;quoted&quot; film" in markup
+    assert not frames_of(shown)[0][0].any()
+    assert re.search(r"display: none[^>]*>\s*<button", markup)  # no dead controls
+    assert shown.data.count("</script>") == 1
+    assert film(frames, words, alt='a "quoted" film').data == shown.data
+
+
+def test_a_film_has_a_strip_where_no_page_is_shown():
+    frames = [torch.full((1, 3, 8, 8), i / 255) for i in range(0, 90, 10)]
+    shown = film(frames, alt="grey, lighter and lighter")
+    data, metadata = shown._repr_mimebundle_()
+    strip = np.asarray(Picture.open(io.BytesIO(base64.b64decode(data["image/png"]))))
+    assert strip.shape == (8, 3 * 8 + 2 * GAP, 3)
+    assert [int(value) for value in strip[0, :: 8 + GAP, 0]] == [0, 40, 80]
+    assert metadata["image/png"]["alt"] == "grey, lighter and lighter" in data["text/plain"]
+    wide = film([torch.zeros(4, 3, 8, 8)] * 2)  # frames of 32 x 8 go below each other
+    assert Picture.open(io.BytesIO(wide.strip)).size == (32, 16 + GAP)
+
+
+def test_the_noising_films_frames_are_one_jump_from_the_picture(process, bundle):
+    x0 = torch.stack([bundle[0][0], bundle[1][0]])
+    frames, words = noising_frames(process, x0, [0, 500, 999], seed=4)
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(4))
+    kept = process.alpha_bar[500]
+    xt = kept.sqrt() * x0 + (1 - kept).sqrt() * noise
+    assert len(frames) == 3 and torch.allclose(frames[1], to_image_range(xt), atol=1e-6)
+    assert f"t = 500: ᾱ = {kept:.3f}, so {kept**0.5:.2f} × the picture" in words[1]
+    assert abs(frames[0] - to_image_range(x0)).max() < 0.05
+    film(frames, words)
+
+
+def test_the_sampling_films_frames_are_the_samplers_own(small_model, short_process):
+    frames = list(denoise(small_model, short_process, [3], num_steps=8, solver="ddim"))
+    chosen, words = sampling_frames(short_process, frames, count=4)
+    assert [frame.t for frame in chosen] == [frames[i].t for i in (0, 3, 5, 8)]
+    assert f"ᾱ = {short_process.alpha_bar[chosen[1].t]:.3f}" in words[1]
+    assert "clean" in words[-1]
+    assert len(sampling_frames(short_process, frames[:2])[0]) == 2
+
+
+def test_the_guidance_films_frames_start_from_one_noise(small_model, short_process):
+    options = {"num_steps": 3, "solver": "ddim", "seed": 2}
+    frames, words = guidance_frames(small_model, short_process, [3, 8], [0, 2.5], **options)
+    for frame, scale in zip(frames, (0, 2.5)):
+        *_, last = denoise(small_model, short_process, [3, 8], guidance_scale=scale, **options)
+        assert torch.allclose(frame, to_image_range(last.xt))
+    assert words == ["guidance scale 0: the class has no say", "guidance scale 2.5"]
+
+
+def test_captions_stand_below_their_columns():
+    pixels = np.zeros((4, 80, 3), np.uint8)
+    card = np.asarray(Picture.open(io.BytesIO(captioned(pixels, ["x̂₀", ""], 2))))
+    assert not card[:8, :80].any() and (card[:8, 80 : 80 + BETWEEN] == 255).all()
+    below = card[8:]
+    assert (below[:, :80] < 128).any() and (below[:, 80:] == 255).all()
+    higher = np.asarray(Picture.open(io.BytesIO(captioned(pixels, ["a\nb", ""], 2))))
+    assert len(higher) > len(card)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +288,17 @@ def test_the_explorer_follows_each_of_its_controls(bundle):
     assert "This could not" not in words.value and "of 50" in words.value
 
 
+def test_the_explorer_redraws_for_each_move_of_the_time(bundle):
+    controls, image, words = parts(noising_explorer(bundle))
+    assert controls["time t"].continuous_update
+    process = make_process("cosine", 1000, 0.999)
+    first = bundle[int((bundle.labels == 0).nonzero()[0, 0])][0]
+    for t in (0, 999, 400):
+        controls["time t"].value = t
+        assert image.value == render_noising(process, first, t)
+        assert schedule_svg(process, t) in words.value
+
+
 @pytest.fixture
 def board(small_model, short_process):
     return SamplerBoard(small_model, short_process, classes=("cat", "ship"), per_class=2)
@@ -227,33 +311,99 @@ def test_the_board_draws_what_is_chosen_and_scrubs_its_frames(board, small_model
     board.thread.join()
     asked = {"solver": "dpm++2m", "num_steps": 4, "guidance_scale": 3.0, "seed": 5}
     frames = list(denoise(small_model, short_process, [3, 3, 8, 8], **asked))
-    expected = [render_board(frame, 2) for frame in frames]
+    expected = [board_pixels(frame, 2) for frame in frames]
     assert len(board.frames) == 5 and all(map(np.array_equal, board.frames, expected))
     assert board.progress.value == board.progress.max == 4 and not board.frame.disabled
+    assert "cat, ship" in board.said.value
     for i in (0, 4, 2):
         board.frame.value = i
-        shown = np.asarray(Picture.open(io.BytesIO(board.picture.value)))[::2, ::2]
-        assert np.array_equal(shown, expected[i])
+        assert board.picture.value == render_board(expected[i], ["cat", "ship"])
         assert (f"t = {frames[i].t}" if i < 4 else "finished") in board.words.value
 
 
-def test_stop_ends_the_drawing_after_the_call_that_is_under_way(small_model, short_process):
-    asked, go = threading.Event(), threading.Event()
+def test_a_board_has_a_column_for_each_class(small_model, short_process):
+    *_, last = denoise(small_model, short_process, [3, 3, 3, 8, 8, 8], num_steps=2)
+    pixels = board_pixels(last, columns=2)
+    assert pixels.shape == (96, 64, 3)
+    assert np.array_equal(pixels[:, :32], tile_images(to_image_range(last.xt[:3]), 1))
+    card = np.asarray(Picture.open(io.BytesIO(render_board(pixels, ["cat", "ship"]))))
+    assert np.array_equal(card[: 5 * 96 : 5, : 5 * 32 : 5], pixels[:, :32])
 
-    def slow(xt, t, y):
-        asked.set()
-        assert go.wait(10)
-        return small_model(xt, t, y)
 
-    slow.null_class, slow.num_steps = 10, 20
-    board = SamplerBoard(slow, short_process, classes=("cat",), per_class=1)
+class Waiting:
+    """A network that says when it is asked, and answers when it may."""
+
+    null_class, num_steps = 10, 20
+
+    def __init__(self):
+        self.asked, self.go, self.calls = threading.Event(), threading.Event(), []
+
+    def __call__(self, xt, t, y):
+        self.calls.append(len(xt))
+        self.asked.set()
+        assert self.go.wait(10)
+        return xt
+
+
+def test_stop_waits_for_one_call_of_few_pictures_alone(short_process):
+    """However many are drawn: 100 guided ones would take seconds a step on a slow machine."""
+    model = Waiting()
+    board = SamplerBoard(model, short_process, per_class=10)
     board.buttons["draw"].click()
-    assert asked.wait(10)
+    assert model.asked.wait(10)
     board.buttons["stop"].click()
-    go.set()
+    model.go.set()
     board.thread.join(10)
-    assert not board.thread.is_alive() and len(board.frames) <= 1
-    assert "stopped after" in board.words.value
+    assert not board.thread.is_alive() and model.calls == [AT_ONCE] and not board.frames
+    assert "stopped after 0 of 21 frames" in board.words.value and board.frame.disabled
+
+
+def test_a_board_drawn_in_parts_shows_what_the_sampler_draws(small_model, short_process):
+    board = SamplerBoard(small_model, short_process, per_class=4, num_steps=2, seed=3)
+    board.draw()
+    board.thread.join()
+    labels = [label for label in range(10) for _ in range(4)]
+    asked = {"num_steps": 2, "seed": 3, "guidance_scale": 1.5}
+    *_, last = denoise(small_model, short_process, labels, **asked)
+    difference = board.frames[-1].astype(int) - board_pixels(last, 10)
+    assert abs(difference).max() <= 1
+
+
+def test_drawing_again_or_closing_ends_the_drawing_under_way(short_process):
+    model = Waiting()
+    board = SamplerBoard(model, short_process, classes=("cat",), num_steps=3)
+    board.buttons["draw"].click()
+    first = board.thread
+    assert model.asked.wait(10)
+    model.go.set()
+    board.buttons["draw"].click()
+    assert not first.is_alive() and board.thread is not first
+    board.thread.join(10)
+    assert len(board.frames) == 4 and "finished" in board.words.value
+    model.go.clear(), model.asked.clear()
+    board.buttons["draw"].click()
+    assert model.asked.wait(10)
+    board.box.close()
+    model.go.set()
+    board.thread.join(10)
+    assert not board.thread.is_alive() and len(board.frames) < 4
+
+
+def test_an_error_while_drawing_is_told_and_what_was_drawn_can_be_scrubbed(short_process):
+    class Breaking:
+        null_class, calls = 10, 0
+
+        def __call__(self, xt, t, y):
+            self.calls += 1
+            if self.calls > 2:
+                raise RuntimeError("out of memory <at> last")
+            return xt
+
+    board = SamplerBoard(Breaking(), short_process, classes=("cat",), num_steps=4)
+    board.buttons["draw"].click()
+    board.thread.join()
+    assert "out of memory &lt;at&gt; last" in board.words.value
+    assert len(board.frames) == 2 and board.frame.max == 1 and not board.frame.disabled
 
 
 def test_the_boards_mistakes_are_told_in_words(board, tmp_path):
@@ -267,19 +417,21 @@ def test_the_boards_mistakes_are_told_in_words(board, tmp_path):
     board.controls["num_steps"].value = 2
     board.buttons["draw"].click()
     board.thread.join()
+    board.frame.value = 1
     board.file.value = str(tmp_path / "cats.png")
     board.buttons["save"].click()
-    saved = np.asarray(Picture.open(tmp_path / "cats.png"))
-    assert np.array_equal(saved[::2, ::2], board.frames[-1])
+    assert (tmp_path / "cats.png").read_bytes() == render_board(board.frames[1], ["cat"])
+    assert "saved in" in board.words.value
     board.file.value = str(tmp_path / "missing" / "cats.png")
     board.buttons["save"].click()
-    assert "could not be drawn" in board.words.value and "missing" in board.words.value
+    assert "could not be done" in board.words.value and "missing" in board.words.value
+    assert [path.name for path in tmp_path.iterdir()] == ["cats.png"]  # nothing half-written
 
 
 def test_a_board_shows_a_picture_before_anybody_clicks(small_model, short_process):
     box = sampler_board(small_model, short_process, classes=("dog",), per_class=1)
     (image,) = (child for child in box.children if isinstance(child, Image))
-    assert np.asarray(Picture.open(io.BytesIO(image.value))).shape == (64, 64, 3)
+    assert Picture.open(io.BytesIO(image.value)).width == 5 * 32
 
 
 def test_steps_are_the_samplers_own(small_model, short_process):
@@ -295,7 +447,7 @@ def test_steps_are_the_samplers_own(small_model, short_process):
     for step, frame, after in zip(stepper.steps, frames, frames[1:]):
         assert step.t == frame.t and torch.allclose(step.x0, frame.x0, atol=1e-5)
         assert torch.allclose(step.after, after.xt, atol=1e-5)
-    assert stepper.picture.value == render_step(stepper.steps[-1])
+    assert stepper.picture.value == render_step(short_process, stepper.steps[-1])
     stepper.buttons["restart"].click()
     assert len(stepper.steps) == 1 and torch.equal(stepper.steps[0].xt, frames[0].xt)
 
@@ -310,7 +462,32 @@ def test_the_formulas_numbers_are_those_of_the_step(small_model, short_process):
     assert a == pytest.approx(float(mean[0, 0]), abs=6e-4)
     assert b == pytest.approx(float(short_process.posterior(0 * one, one, t)[0][0, 0]), abs=6e-4)
     assert s == pytest.approx(float(variance.sqrt()), abs=6e-4)
-    assert step_by_step(small_model, short_process, num_steps=2).children
+
+
+def test_each_of_the_six_pictures_stands_over_its_term(small_model, short_process):
+    stepper = Stepper(small_model, short_process, num_steps=4, label=3)
+    step = stepper.steps[0]
+    names, terms = zip(*step_terms(short_process, step))
+    kept = float(short_process.alpha_bar[step.t])
+    assert len(names) == 6 and names[-1] == f"x at t = {step.t_prev}"
+    assert terms[2] == f"(x_t - {(1 - kept) ** 0.5:.2g} ε̂) / {kept**0.5:.2g}"
+    assert terms[4] == f"{step.sigma:.3f} z"
+    x0 = (step.xt - (1 - kept) ** 0.5 * step.eps) / kept**0.5
+    assert torch.allclose(x0, step.x0, atol=1e-3) and torch.equal(
+        step.mean + step.added, step.after
+    )
+    card = np.asarray(Picture.open(io.BytesIO(stepper.picture.value)))
+    pixels = tile_images(to_image_range(step.after), 1)
+    assert np.array_equal(card[: 4 * 32 : 4, -4 * 32 :: 4], pixels)
+
+
+def test_a_walk_can_begin_on_its_way(small_model, short_process):
+    box = step_by_step(small_model, short_process, num_steps=5, walked=3)
+    (words,) = (child for child in box.children if isinstance(child, HTML))
+    stepper = Stepper(small_model, short_process, num_steps=5, label=8)
+    for _ in range(2):
+        stepper.forward()
+    assert words.value == stepper.words.value != ""
 
 
 class Run:
@@ -343,21 +520,38 @@ def test_a_monitor_hands_on_every_step_and_ends_with_the_last(displayed):
     pictures = torch.rand(2, 3, 8, 8)
     steps = list(monitor(run.steps(), run, sample=lambda: pictures, every_seconds=0))
     assert [step.index for step in steps] == list(range(30))
-    words, curve, image = displayed[0].children
+    words, curve, image, said = displayed[0].children
     assert "30 of 30 updates" in words.value and "loss 0.1000" in words.value
+    assert "finished after" in words.value and "images/s" in words.value and said.value
     assert curve.value == loss_svg(run.losses.tolist(), total=30)
     assert np.asarray(Picture.open(io.BytesIO(image.value))).shape == (24, 48, 3)
 
 
-def test_a_monitor_shows_where_an_interrupt_came(displayed):
-    run = Run(30)
-    steps = monitor(run.steps(), run, sample=lambda: 1 / 0, every_seconds=100)
+def test_a_monitor_ends_at_once_where_an_interrupt_came(displayed):
+    run, drawn = Run(30), []
+    steps = monitor(run.steps(), run, sample=lambda: drawn.append(1), every_seconds=100)
     with pytest.raises(KeyboardInterrupt):
         for step in steps:
             if step.index == 11:
                 steps.throw(KeyboardInterrupt)
+    words, curve, *_ = displayed[0].children
+    assert "12 of 30" in words.value and "stopped after" in words.value
+    assert "after 12 of 30" in curve.value and not drawn
+
+
+def test_what_goes_wrong_in_a_monitor_does_not_stop_the_run(displayed):
+    run = Run(5)
+    wrong = monitor(run.steps(), run, sample=lambda: 1 / 0, sample_seconds=0, every_seconds=100)
+    told = []
+    for _ in wrong:
+        told.append(displayed[0].children[0].value)
+    assert len(told) == 5 and all("division by zero" in words for words in told[1:])
+    assert "5 of 5 updates" in displayed[0].children[0].value
     assert "division by zero" in displayed[0].children[0].value
-    assert "after 12 of 30" in displayed[0].children[1].value
+    broken = Run(5)
+    broken.config = None
+    assert len(list(monitor(broken.steps(), broken, every_seconds=0))) == 5
+    assert "num_updates" in displayed[1].children[0].value
 
 
 def test_a_loss_curve_is_drawn_to_scale():

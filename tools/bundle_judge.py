@@ -26,7 +26,7 @@ from cdiff_helpers.evaluation.scores import (
     nearest_training,
     score,
 )
-from cdiff_helpers.training import write_whole
+from cdiff_helpers.runtime import write_whole
 
 DIRECTIONS = 64  # of the features' 256, in which the nearest neighbours are looked for
 KEPT = ("agreement", "judge_fd", "kid", "coverage", "nearest_train")

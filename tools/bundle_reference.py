@@ -19,7 +19,8 @@ from safetensors.torch import save
 from cdiff_helpers.data import load_cifar10, to_model_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.reference import REFERENCE, load_reference
-from cdiff_helpers.training import diffusion_loss, load_checkpoint, write_whole
+from cdiff_helpers.runtime import write_whole
+from cdiff_helpers.training import diffusion_loss, load_checkpoint
 from cdiff_helpers.visualization import png_bytes
 
 HOUSE = Path(__file__).resolve().parent.parent

@@ -1,14 +1,17 @@
 """Run notebooks and store their outputs: python tools/execute.py [NOTEBOOK …]
 
 All eight by default, at the cpu preset, in place. A notebook is written only if every cell ran.
-Widget views become the still picture that the widget showed; widget state is dropped.
+Widget views become stills, the pictures and words that the widget showed; widget state is dropped.
 """
 
 import argparse
 import base64
+import html
 import os
+import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -19,6 +22,8 @@ HOUSE = Path(__file__).resolve().parent.parent
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 MAX_BYTES = 700_000
+SVG = re.compile(r'<svg [^>]*aria-label="([^"]*)".*?</svg>', re.DOTALL)
+TAG = re.compile(r'<img alt="([^"]*)"[^>]*>|<[^>]+>')
 
 
 def run(path: Path) -> nbformat.NotebookNode:
@@ -36,41 +41,71 @@ def run(path: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def still(models: dict, model_id: str) -> list[str]:
-    """The PNGs (base64) that a widget and its children show."""
+def still(models: dict, model_id: str) -> list[nbformat.NotebookNode]:
+    """What a widget and its children show, in their order: pictures and words as outputs.
+
+    Words that follow each other make one output. A picture's alternative text is the label's.
+    """
+    shown = list(leaves(models, model_id))
+    alt = next((m["value"] for m, _ in shown if m["_model_name"] == "LabelModel"), "")
+    alt, outputs = alt or "a widget's picture", []
+    for model, buffer in shown:
+        if buffer:
+            base64.b64decode(buffer, validate=True)
+            data = {"image/png": buffer, "text/plain": f"<Still of a widget: {alt}>"}
+            outputs.append(new_output(data, {"image/png": {"alt": alt}}))
+        elif model["_model_name"] == "HTMLModel" and model["value"]:
+            part = SVG.sub(as_image, model["value"])
+            if outputs and "text/html" in outputs[-1].data:
+                part = outputs.pop().data["text/html"] + "<br>" + part
+            said = html.unescape(
+                re.sub(r"<img alt=\"([^\"]*)\"[^>]*>|<[^>]+>", r"\1 ", part)
+            ).strip()
+            outputs.append(new_output({"text/html": part, "text/plain": said}))
+    return outputs
+
+
+def leaves(models: dict, model_id: str) -> Iterator[tuple[dict, str]]:
+    """The state of each widget in a tree that has no children, and its picture (base64) or ""."""
     model = models.get(model_id, {"state": {}})
-    images = [b["data"] for b in model.get("buffers", []) if b["path"] == ["value"]]
     children = model["state"].get("children", [])
-    return images + [p for c in children for p in still(models, c.removeprefix("IPY_MODEL_"))]
+    buffers = [b["data"] for b in model.get("buffers", []) if b["path"] == ["value"]]
+    if not children:
+        yield {"_model_name": "", "value": ""} | model["state"], "".join(buffers)
+    for child in children:
+        yield from leaves(models, child.removeprefix("IPY_MODEL_"))
 
 
-def words(models: dict, model_id: str) -> str:
-    """What the label beside a widget's picture says."""
-    model = models.get(model_id, {"state": {}})["state"]
-    below = [words(models, c.removeprefix("IPY_MODEL_")) for c in model.get("children", [])]
-    own = model["value"] if model.get("_model_name") == "LabelModel" else ""
-    return own or next(filter(None, below), "")
+def as_image(svg: re.Match) -> str:
+    """An inline SVG as a picture on white: a notebook that was not run yet shows no other."""
+    start = svg[0].replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    drawn = start.replace(">", '><rect width="100%" height="100%" fill="white"/>', 1)
+    source = base64.b64encode(drawn.encode()).decode()
+    return f'<img alt="{svg[1]}" src="data:image/svg+xml;base64,{source}">'
+
+
+def new_output(data: dict, metadata: dict | None = None) -> nbformat.NotebookNode:
+    """An output that shows the data."""
+    return nbformat.v4.new_output("display_data", data, metadata=metadata or {})
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
-    """Replace widget views by still pictures, drop widget state, timings and absolute paths."""
+    """Replace widget views by stills, drop widget state, timings and absolute paths."""
     models = notebook.metadata.pop("widgets", {}).get(STATE, {}).get("state", {})
     home = str(Path.home())
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        outputs = []
         for output in cell.get("outputs", []):
+            view = output.get("data", {}).get(VIEW)
+            outputs += still(models, view["model_id"]) if view else [output]
+        for output in outputs:
             data = output.get("data", {})
-            if VIEW in data:
-                model_id = data.pop(VIEW)["model_id"]
-                pictures = still(models, model_id)
-                base64.b64decode(pictures[0], validate=True)
-                data["image/png"] = pictures[0]
-                alt = words(models, model_id) or "a widget's picture"
-                data["text/plain"] = f"<Still of a widget: {alt}>"
-                output.metadata["image/png"] = {"alt": alt}
-            for holder, key in ((output, "text"), (data, "text/plain")):
+            for holder, key in ((output, "text"), (data, "text/plain"), (data, "text/html")):
                 if key in holder:
                     holder[key] = holder[key].replace(home, "~")
+        if cell.cell_type == "code":
+            cell.outputs = outputs
     notebook.metadata.get("language_info", {}).pop("version", None)
 
 

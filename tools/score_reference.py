@@ -18,9 +18,8 @@ from tqdm.auto import tqdm
 
 from cdiff_helpers.evaluation import judge_card, score
 from cdiff_helpers.reference import REFERENCE, load_reference
-from cdiff_helpers.runtime import processor_name
+from cdiff_helpers.runtime import processor_name, write_whole
 from cdiff_helpers.sampling import sample_conditional_images
-from cdiff_helpers.training import write_whole
 
 SCALES = (1.5, 1, 2.5, 0, 1.25, 2, 3, 4)  # the most asked for first
 SOLVERS = {"dpm++2m": (5, 10, 20, 40), "ddim": (10, 20, 50, 100), "ddpm": (50, 200)}

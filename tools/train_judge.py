@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 
 from cdiff_helpers.data import ResidentLoader, load_cifar10, to_image_range
 from cdiff_helpers.evaluation.judge import Judge, look, whitening_filters
-from cdiff_helpers.runtime import pick_device, provenance, seed_everything
-from cdiff_helpers.training import EMA, autocast, tensor_bytes, write_whole
+from cdiff_helpers.runtime import pick_device, provenance, seed_everything, write_whole
+from cdiff_helpers.training import EMA, autocast, tensor_bytes
 
 BATCH_SIZE = 512
 MOMENTUM = 0.85

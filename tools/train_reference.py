@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from cdiff_helpers.data import SOURCES, ImageSet, ResidentLoader, load_cifar10
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.runtime import pick_device, provenance, seed_everything
+from cdiff_helpers.runtime import pick_device, provenance, seed_everything, write_whole
 from cdiff_helpers.sampling import sample_conditional_images
 from cdiff_helpers.training import (
     RECIPE,
@@ -33,7 +33,6 @@ from cdiff_helpers.training import (
     load_checkpoint,
     tensor_bytes,
     train,
-    write_whole,
 )
 from cdiff_helpers.unet import ConditionalUNet
 from cdiff_helpers.visualization import tile_images

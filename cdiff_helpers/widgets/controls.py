@@ -49,4 +49,4 @@ def picture(png: bytes = b"") -> widgets.Image:
 
 def told(error: Exception) -> str:
     """An error in words, as HTML: what happens outside a cell would vanish in a log."""
-    return f"<b>This could not be drawn:</b> {html.escape(str(error))}"
+    return f"<b>This could not be done:</b> {html.escape(str(error))}"

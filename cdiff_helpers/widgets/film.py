@@ -1,13 +1,12 @@
 """A film: frames to scrub in the browser alone, without a kernel.
 
-Home: notebook 07.
+Home: notebook 07, used in 03 and 06.
 """
 
 import base64
 import hashlib
 import html
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
@@ -19,10 +18,32 @@ from torch import Tensor
 
 from cdiff_helpers.data import to_image_range
 from cdiff_helpers.sampling import Frame
-from cdiff_helpers.visualization import tile_images
+from cdiff_helpers.visualization import png_bytes, tile_images
 
 MARKUP = Path(__file__).with_name("film.html")  # and script; its $names are filled in by `film`
 GAP = 4  # white pixels between x_t and the guess
+STILLS = 5  # frames that tell the story where no script runs
+SHOWN, HIDDEN = "width: 23%; height: auto", "display: none"
+
+
+class Film(HTML):
+    """A film as it is stored in a notebook: HTML with a script, and a strip where neither lives.
+
+    `data` is the HTML; `strip` a PNG of a few frames, `width` screen pixels wide; `alt` says what
+    the film shows.
+    """
+
+    def __init__(self, data: str, strip: bytes, width: int, alt: str):
+        super().__init__(data)
+        self.strip, self.width, self.alt = strip, width, alt
+
+    def __repr__(self) -> str:
+        return f"<Film: {self.alt}>"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        strip = base64.b64encode(self.strip).decode()
+        shown = {"text/html": self.data, "image/png": strip, "text/plain": repr(self)}
+        return shown, {"image/png": {"alt": self.alt, "width": self.width}}
 
 
 def film(
@@ -33,7 +54,7 @@ def film(
     alt: str = "pictures on their way, frame by frame",
     scale: int = 3,
     seconds: float = 4.0,
-) -> HTML:
+) -> Film:
     """Pictures to scrub in the browser alone: a slider, play and pause, and words for each frame.
 
     `frames` are `denoise`'s, shown as x_t beside the guess x̂₀, or tensors (N, 3, H, W) in [0, 1],
@@ -45,23 +66,26 @@ def film(
     pictures = [render_frame(frame, columns) for frame in frames]
     words = [frame_words(frame, i) for i, frame in enumerate(frames)] if words is None else words
     check_film(pictures, words)
-    encoded = [{"webp": webp(p), "words": w} for p, w in zip(pictures, words)]
     rows, wide, _ = pictures[0].shape
+    some = {round(i) for i in np.linspace(0, len(pictures) - 1, STILLS)}
+    styles = [SHOWN if i in some else HIDDEN for i in range(len(pictures))]
+    styles[0] = f"width: {wide * scale}px; max-width: 100%; height: auto; display: block"
+    images = [image(*each) for each in zip(pictures, words, styles)]
     filled = {
-        "id": "film-" + hashlib.sha256(json.dumps(encoded).encode()).hexdigest()[:12],
-        "frames": json.dumps(encoded).replace("</", "<\\/"),  # no word may end the script
-        "first": encoded[0]["webp"],
+        "id": "film-" + hashlib.sha256("".join(images).encode()).hexdigest()[:12],
+        "first": images[0],
+        "others": "".join(images[1:]),
         "words": html.escape(words[0]),
         "alt": html.escape(alt),
-        "label": html.escape(f"frame of: {alt}"),
         "last": len(pictures) - 1,
         "columns": wide,
         "rows": rows,
         "width": wide * scale,
-        "height": rows * scale,
         "pause": round(1000 * seconds / max(1, len(pictures) - 1)),
     }
-    return HTML(Template(MARKUP.read_text(encoding="utf-8")).substitute(filled))
+    strip = strip_of([pictures[i] for i in sorted(some)[::2]])
+    markup = Template(MARKUP.read_text(encoding="utf-8")).substitute(filled)
+    return Film(markup, png_bytes(strip), strip.shape[1] * scale, alt)
 
 
 def render_frame(frame: Frame | Tensor, columns: int) -> np.ndarray:
@@ -82,11 +106,21 @@ def frame_words(frame: Frame | Tensor, i: int) -> str:
     return f"t = {frame.t}: left the noisy pictures x_t, right the network's guess x̂₀"
 
 
-def webp(pixels: np.ndarray) -> str:
-    """Pixels as a lossless WebP file in base64: lossy ones would smooth the noise away."""
+def image(pixels: np.ndarray, words: str, style: str) -> str:
+    """An <img> that holds the pixels, as lossless WebP: a lossy one would smooth the noise away."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="WEBP", lossless=True)
-    return base64.b64encode(file.getvalue()).decode()
+    Image.fromarray(pixels).save(file, format="WEBP", lossless=True, quality=100, method=6)
+    source = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+    return f'<img alt="{html.escape(words)}" src="{source}" style="{style}">'
+
+
+def strip_of(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """The pictures in one, below each other if they are wide and side by side if not."""
+    high, wide, _ = pictures[0].shape
+    axis = 0 if wide > 3 * high else 1
+    between = np.full((GAP, wide, 3) if axis == 0 else (high, GAP, 3), 255, np.uint8)
+    parts = [part for picture in pictures for part in (between, picture)]
+    return np.concatenate(parts[1:], axis=axis)
 
 
 def check_film(pictures: Sequence[np.ndarray], words: Sequence[str]) -> None:

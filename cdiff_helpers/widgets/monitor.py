@@ -1,6 +1,6 @@
 """A monitor around the training loop: the loss as it falls, the rate, and samples now and then.
 
-Home: notebook 07, used in 05.
+Home: notebook 07, used in 05 and 08.
 """
 
 import time
@@ -62,30 +62,44 @@ class RunDisplay:
     def __init__(self, state, sample: Callable | None, reference: Sequence[float] | None):
         self.state, self.sample, self.reference = state, sample, reference
         self.words, self.curve, self.picture = widgets.HTML(), widgets.HTML(), picture()
-        self.box = widgets.VBox([self.words, self.curve, self.picture])
+        said = widgets.Label("pictures by the averaged weights" if sample else "")
+        self.box = widgets.VBox([self.words, self.curve, self.picture, said])
         self.first, self.since, self.drawing = state.index, time.monotonic(), 0.0
+        self.wrong = ""  # what went wrong in drawing pictures
 
-    def renew(self, step) -> None:
-        """Redraw the curve, and say how far the run is."""
+    def renew(self, step, ended: bool = False) -> None:
+        """Redraw the curve, and say how far the run is; `ended` is True when no step follows."""
+        try:
+            self.curve.value = loss_svg(
+                self.state.losses.tolist(), self.reference, total=self.state.config.num_updates
+            )
+            self.words.value = self.summary(step, ended) + self.wrong
+        except Exception as error:  # a curve is not worth the run
+            self.words.value = told(error)
+
+    def summary(self, step, ended: bool) -> str:
+        """One line: updates, loss, learning rate, images a second, and the time that is left."""
         config, done = self.state.config, self.state.index
         total, batch = config.num_updates, config.batch_size
         passed = max(time.monotonic() - self.since - self.drawing, 1e-9)
         rate = max(done - self.first, 1) * batch / passed
-        self.curve.value = loss_svg(self.state.losses.tolist(), self.reference, total=total)
-        left = (total - done) * batch / rate  # seconds
-        self.words.value = (
+        left = f"{(total - done) * batch / rate:,.0f} s left"
+        if ended:
+            left = f"{'finished' if done >= total else 'stopped'} after {passed:,.0f} s"
+        return (
             f"{done:,} of {total:,} updates · loss {float(step.loss):.4f} · learning rate "
-            f"{step.learning_rate:.2e} · {rate:,.0f} images/s · {left:,.0f} s left"
+            f"{step.learning_rate:.2e} · {rate:,.0f} images/s · {left}"
         )
 
     def draw(self) -> None:
         """Show new pictures; the time they take is not the training's."""
-        began = time.monotonic()
+        began, self.wrong = time.monotonic(), ""
         try:
             pictures = self.sample()
             self.picture.value = png_bytes(tile_images(pictures, len(pictures)), ENLARGED)
-        except Exception as error:  # a picture is not worth the run
-            self.words.value = told(error)
+        except Exception as error:  # nor is a picture
+            self.wrong = f"<br>{told(error)}"
+            self.words.value += self.wrong
         self.drawing += time.monotonic() - began
 
 
@@ -103,7 +117,8 @@ def monitor(
     `sample` is called without arguments every `sample_seconds` for pictures (N, 3, H, W) in [0, 1],
     such as `lambda: sample_conditional_images(state.ema.model, …)`; its time is not counted in the
     rate. `reference` is another run's losses with the same weights. The display is renewed by time,
-    not by step, and once more when the steps end or are interrupted.
+    not by step, and once more when the steps end or are interrupted. What goes wrong in drawing is
+    told there and does not stop the run.
     """
     shown, step = RunDisplay(state, sample, reference), None
     display(shown.box)
@@ -118,8 +133,8 @@ def monitor(
             if sample and now - sampled >= sample_seconds:
                 shown.draw()
                 sampled = time.monotonic()
+        if sample and step is not None:  # not after an interrupt: who stops does not want to wait
+            shown.draw()
     finally:
         if step is not None:
-            shown.renew(step)
-            if sample:
-                shown.draw()
+            shown.renew(step, ended=True)

@@ -15,6 +15,8 @@ from cdiff_helpers.visualization import BLUE, ORANGE, png_bytes, tile_images
 from cdiff_helpers.widgets.charts import Curve, svg_chart
 from cdiff_helpers.widgets.controls import ENLARGED, WIDE, followed
 
+SCHEDULES = ("cosine", "linear")
+
 
 def render_noising(process: DiffusionProcess, x0: Tensor, t: int, seed: int = 0) -> bytes:
     """x0, its noisy version x_t and the noise, side by side: PNG bytes. x0: (3, H, W)."""
@@ -22,28 +24,6 @@ def render_noising(process: DiffusionProcess, x0: Tensor, t: int, seed: int = 0)
     xt, noise = process.add_noise(x0[None], torch.tensor([t]), noise[None])
     row = torch.cat([x0[None], xt, noise / 2])  # half: noise reaches beyond ±1 often
     return png_bytes(tile_images(to_image_range(row), columns=3), ENLARGED)
-
-
-def noising_slider(process: DiffusionProcess, data: ImageSet, *, seed: int = 0) -> widgets.Widget:
-    """Pick a picture and a time; see x0, x_t and the noise, and ᾱ in numbers."""
-    last = process.num_steps - 1
-    picture = widgets.IntSlider(0, 0, min(len(data), 100) - 1, description="picture", style=WIDE)
-    time = widgets.IntSlider(last // 4, 0, last, description="time t", style=WIDE)
-
-    def show(picture: int, time: int) -> tuple[bytes, str]:
-        x0, label = data[picture]
-        kept = float(process.alpha_bar[time])
-        words = (
-            f"{data.classes[label]} at t = {time}: ᾱ = {kept:.4f}, so x_t is {kept**0.5:.3f} × "
-            f"the picture + {(1 - kept) ** 0.5:.3f} × the noise"
-        )
-        return render_noising(process, x0, time, seed), words
-
-    alt = "left: the clean picture; middle: the picture with noise; right: the noise"
-    return followed(show, {"picture": picture, "time": time}, alt)
-
-
-SCHEDULES = ("cosine", "linear")
 
 
 @lru_cache(maxsize=32)

@@ -13,10 +13,12 @@ from torch import Tensor
 from cdiff_helpers.data import CLASS_NAMES, to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.sampling import guided_noise, respaced_times, seeded_noise
-from cdiff_helpers.visualization import png_bytes, tile_images
-from cdiff_helpers.widgets.controls import ENLARGED, WIDE, guarded, picture
+from cdiff_helpers.visualization import tile_images
+from cdiff_helpers.widgets.captions import captioned
+from cdiff_helpers.widgets.controls import WIDE, guarded, picture
 
-PARTS = ("x_t", "ε̂, halved", "x̂₀", "posterior mean μ̃", "added noise σz", "x at the next time")
+ENLARGED = 4  # screen pixels a side of each pixel
+SAID = "x_t, the noise ε̂ in it, the guess x̂₀, the posterior mean, added noise, what comes out"
 
 
 @dataclass(frozen=True)
@@ -61,22 +63,41 @@ def reverse_step(
     return ReverseStep(*times, xt, eps, x0, mean, added, mean + added, float(sigma))
 
 
-def render_step(step: ReverseStep) -> bytes:
-    """The step's six pictures side by side, in the order of PARTS: PNG bytes."""
+def render_step(process: DiffusionProcess, step: ReverseStep) -> bytes:
+    """The step's six pictures side by side, each over its term of the formula: PNG bytes."""
     row = torch.cat([step.xt, step.eps / 2, step.x0, step.mean, step.added, step.after])
-    return png_bytes(tile_images(to_image_range(row), columns=len(PARTS)), ENLARGED - 2)
+    captions = [f"{name}\n{term}" for name, term in step_terms(process, step)]
+    return captioned(tile_images(to_image_range(row), columns=len(row)), captions, ENLARGED)
+
+
+def step_terms(process: DiffusionProcess, step: ReverseStep) -> list[tuple[str, str]]:
+    """The six pictures' names, and each one's term with this step's numbers. DDPM, eq. 4 and 7."""
+    from_x0, from_xt = mean_weights(process, step)
+    kept = float(process.alpha_bar[step.t])
+    return [
+        ("x_t", f"t = {step.t}"),
+        ("ε̂, halved", "the noise in x_t"),
+        ("x̂₀", f"(x_t - {(1 - kept) ** 0.5:.2g} ε̂) / {kept**0.5:.2g}"),
+        ("posterior mean μ̃", f"{from_x0:.3f} x̂₀ + {from_xt:.3f} x_t"),
+        ("added noise", f"{step.sigma:.3f} z"),
+        ("clean" if step.t_prev < 0 else f"x at t = {step.t_prev}", "μ̃ + added noise"),
+    ]
+
+
+def mean_weights(process: DiffusionProcess, step: ReverseStep) -> tuple[float, float]:
+    """What x̂₀ and x_t count in the posterior mean. DDPM, eq. 7."""
+    t, t_prev = (torch.tensor([i], device=step.xt.device) for i in (step.t, step.t_prev))
+    one = torch.ones_like(step.xt)
+    from_x0, _ = process.posterior(one, 0 * one, t, t_prev)
+    from_xt, _ = process.posterior(0 * one, one, t, t_prev)
+    return float(from_x0.flatten()[0]), float(from_xt.flatten()[0])
 
 
 def step_words(process: DiffusionProcess, step: ReverseStep) -> str:
-    """The six pictures' names and the formula with this step's numbers, as HTML."""
-    now = float(process.alpha_bar[step.t])
-    before = float(process.alpha_bar[step.t_prev]) if step.t_prev >= 0 else 1.0
-    alpha = now / before
-    from_x0 = before**0.5 * (1 - alpha) / (1 - now)
-    from_xt = alpha**0.5 * (1 - before) / (1 - now)
+    """The step as one formula with its numbers, as HTML."""
+    from_x0, from_xt = mean_weights(process, step)
     target = "the clean picture" if step.t_prev < 0 else f"x at t = {step.t_prev}"
     return (
-        f"left to right: {', '.join(PARTS)}<br>"
         f"{target} = {from_x0:.3f} x̂₀ + {from_xt:.3f} x_t + {step.sigma:.3f} z, from t = {step.t}"
     )
 
@@ -94,7 +115,7 @@ class Stepper:
         self.controls = {
             "label": widgets.Dropdown(options=names, value=label, description="class", style=WIDE),
             "guidance_scale": widgets.FloatSlider(
-                1.5, min=0, max=5, step=0.5, description="guidance scale", style=WIDE
+                1.0, min=0, max=5, step=0.5, description="guidance scale", style=WIDE
             ),
             "seed": widgets.BoundedIntText(0, min=0, max=2**31, description="seed", style=WIDE),
         }
@@ -108,7 +129,8 @@ class Stepper:
         for control in self.controls.values():
             control.observe(guarded(self.restart, self.words), names="value")
         row = widgets.HBox(list(self.buttons.values()))
-        self.box = widgets.VBox([*self.controls.values(), row, self.picture, self.words])
+        below = [self.picture, widgets.Label(SAID), self.words]
+        self.box = widgets.VBox([*self.controls.values(), row, *below])
         self.restart()
 
     def restart(self) -> None:
@@ -129,15 +151,24 @@ class Stepper:
         step = reverse_step(self.model, self.process, self.xt, times, label, **options)
         self.steps.append(step)
         self.xt = step.after
-        self.picture.value = render_step(step)
+        self.picture.value = render_step(self.process, step)
         self.words.value = step_words(self.process, step)
 
 
 def step_by_step(
-    model: Callable, process: DiffusionProcess, *, num_steps: int = 10, label: int = 8
+    model: Callable,
+    process: DiffusionProcess,
+    *,
+    num_steps: int = 20,
+    label: int = 8,
+    walked: int = 1,
 ) -> widgets.Widget:
     """Walk back from noise by a button: x_t, ε̂, x̂₀, posterior mean, added noise, and x after it.
 
-    Ancestral sampling (DDPM, algorithm 2) in `num_steps` steps; the words give the step's numbers.
+    Ancestral sampling (DDPM, algorithm 2) in `num_steps` steps, of which the first `walked` are
+    done already; the captions and words give the step's numbers.
     """
-    return Stepper(model, process, num_steps, label).box
+    stepper = Stepper(model, process, num_steps, label)
+    for _ in range(min(walked, num_steps) - 1):
+        stepper.forward()
+    return stepper.box
