@@ -7,7 +7,8 @@ public check, which never raises but returns a `Verdict`, and lists it in `EXERC
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -148,6 +149,23 @@ def call_tensor(answer: Callable, *args, shape: tuple[int, ...], **keywords) -> 
     if not value.isfinite().all():
         raise Wrong("some of your values are not finite (inf or nan): is something divided by 0?")
     return value
+
+
+@contextmanager
+def untouched(*tensors: Tensor) -> Iterator[None]:
+    """Within this block nobody may change these tensors; whoever does is told so."""
+    before = [tensor.clone() for tensor in tensors]
+    yield
+    if not all(map(torch.equal, before, tensors)):
+        raise Wrong("your function changes a tensor that it was given. Work on a new one.")
+
+
+def number(answer) -> float:
+    """An answer as one number; anything else becomes a sentence."""
+    try:
+        return float(answer)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise Wrong(f"this is {answer!r}; expected a number.") from error
 
 
 def close(value, wanted, tolerance: float = 1e-4) -> bool:
