@@ -20,14 +20,14 @@ from cdiff_helpers.diffusion import DiffusionProcess
 
 
 class Recorder:
-    """A model that remembers what it was asked, and answers with its input plus the class."""
+    """A model that remembers what it was asked, and answers by half its input plus the class."""
 
     def __init__(self):
         self.asked = []
 
     def __call__(self, xt: Tensor, t: Tensor, y: Tensor) -> Tensor:
         self.asked.append((xt, t, y))
-        return xt + y.view(-1, 1, 1, 1)
+        return 0.5 * xt + y.view(-1, 1, 1, 1)
 
 
 @exercise(
@@ -57,7 +57,7 @@ def x0_loss(answer) -> None:
         t, y = torch.tensor([3, 12, 25, 38])[:b], torch.tensor([1, 0, 2, 3])[:b]
         model = Recorder()
         xt, _ = process.add_noise(x0, t, noise)
-        said, seen_clean = xt + y.view(-1, 1, 1, 1), x0 + y.view(-1, 1, 1, 1)
+        said, seen_clean = 0.5 * xt + y.view(-1, 1, 1, 1), 0.5 * x0 + y.view(-1, 1, 1, 1)
         with untouched(x0, noise, t, y):
             value = call_tensor(answer, model, process, x0, y, t, noise, shape=())
         if not model.asked:
@@ -244,7 +244,7 @@ CALLS = ("zero_grad", "backward", "clip", "step", "schedule")
         "clip_before_backward": (
             "You clip before there is a gradient: backward() makes it, so clip after it."
         ),
-        "clip_after_step": "You clip when the weights have moved already; the step uses the gradient.",
+        "clip_after_step": "You clip after the weights have moved; the step uses the gradient.",
         "erased": (
             "You empty the gradient between backward() and the step: the optimiser finds nothing."
         ),
