@@ -1,0 +1,90 @@
+"""Checks of the exercises: `check.linear_alpha_bar(linear_alpha_bar)` answers in a sentence.
+
+`from cdiff_helpers import checks as check`. One function an exercise, under the exercise's name;
+one file a notebook. `python -m cdiff_helpers.checks` lists them, with --json for programs.
+"""
+
+from cdiff_helpers.checks.dataset import (
+    balanced_places,
+    batches_and_left_out,
+    flip_some,
+    standardise,
+)
+from cdiff_helpers.checks.loop import (
+    EMA,
+    accumulate,
+    diffusion_loss,
+    drop_labels,
+    dropped,
+    half_life,
+    update_order,
+    x0_loss,
+)
+from cdiff_helpers.checks.network import (
+    SinusoidalPositionEmbeddings,
+    fourier_features,
+    modulate,
+    parameters_of_conv,
+    walk,
+)
+from cdiff_helpers.checks.process import (
+    add_noise,
+    cosine_alpha_bar,
+    linear_alpha_bar,
+    noised,
+    time_of_snr,
+    variance_half_way,
+)
+from cdiff_helpers.checks.sampler import (
+    ancestral,
+    away_from,
+    ddim_step,
+    ddpm_step,
+    guided_noise,
+    mixed_variance,
+    pictures_through_the_network,
+    rescaled,
+    times,
+    two_step,
+)
+from cdiff_helpers.checks.verdict import EXERCISES, CheckFailed, Exercise, Verdict
+
+__all__ = [
+    "EMA",
+    "EXERCISES",
+    "CheckFailed",
+    "Exercise",
+    "SinusoidalPositionEmbeddings",
+    "Verdict",
+    "accumulate",
+    "add_noise",
+    "ancestral",
+    "away_from",
+    "balanced_places",
+    "batches_and_left_out",
+    "cosine_alpha_bar",
+    "ddim_step",
+    "ddpm_step",
+    "diffusion_loss",
+    "drop_labels",
+    "dropped",
+    "flip_some",
+    "fourier_features",
+    "guided_noise",
+    "half_life",
+    "linear_alpha_bar",
+    "mixed_variance",
+    "modulate",
+    "noised",
+    "parameters_of_conv",
+    "pictures_through_the_network",
+    "rescaled",
+    "standardise",
+    "time_of_snr",
+    "times",
+    "two_step",
+    "update_order",
+    "variance_half_way",
+    "walk",
+    "x0_loss",
+]
