@@ -4,7 +4,37 @@
 one file a notebook. `python -m cdiff_helpers.checks` lists them, with --json for programs.
 """
 
+from cdiff_helpers.checks.pictures import (
+    as_bytes,
+    bordered_grid,
+    exponential_mean,
+    live_picture,
+    spreads,
+)
 from cdiff_helpers.checks.process import linear_alpha_bar
+from cdiff_helpers.checks.running import (
+    difference_interval,
+    draw_all,
+    energy_distance,
+    pictures_needed,
+    save_whole,
+)
 from cdiff_helpers.checks.verdict import EXERCISES, CheckFailed, Exercise, Verdict
 
-__all__ = ["EXERCISES", "CheckFailed", "Exercise", "Verdict", "linear_alpha_bar"]
+__all__ = [
+    "EXERCISES",
+    "CheckFailed",
+    "Exercise",
+    "Verdict",
+    "as_bytes",
+    "bordered_grid",
+    "difference_interval",
+    "draw_all",
+    "energy_distance",
+    "exponential_mean",
+    "linear_alpha_bar",
+    "live_picture",
+    "pictures_needed",
+    "save_whole",
+    "spreads",
+]
