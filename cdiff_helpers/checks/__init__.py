@@ -4,6 +4,7 @@
 one file a notebook. `python -m cdiff_helpers.checks` lists them, with --json for programs.
 """
 
+from cdiff_helpers.checks.final import final_task
 from cdiff_helpers.checks.pictures import (
     as_bytes,
     bordered_grid,
@@ -32,6 +33,7 @@ __all__ = [
     "draw_all",
     "energy_distance",
     "exponential_mean",
+    "final_task",
     "linear_alpha_bar",
     "live_picture",
     "pictures_needed",
