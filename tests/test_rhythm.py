@@ -16,7 +16,11 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path
 
 
 def words(text: str) -> int:
-    """The words of a text cell's prose: formulas, headings, tables, lists and code count not."""
+    """The words of a text cell's prose: formulas, headings, tables, lists and code count not.
+
+    Nor do folded hints, which come one at a time.
+    """
+    text = re.sub(r"<details>.*?</details>", "", text, flags=re.S)
     text = re.sub(r"\$\$.*?\$\$", "", text, flags=re.S)
     text = re.sub(r"```.*?```", "", text, flags=re.S)
     lines = [x for x in text.split("\n") if not re.match(r"\s*([#|>]|[-*] |\d+\. )", x)]

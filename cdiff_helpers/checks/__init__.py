@@ -10,6 +10,7 @@ from cdiff_helpers.checks.dataset import (
     flip_some,
     standardise,
 )
+from cdiff_helpers.checks.final import final_task
 from cdiff_helpers.checks.loop import (
     EMA,
     accumulate,
@@ -27,6 +28,13 @@ from cdiff_helpers.checks.network import (
     parameters_of_conv,
     walk,
 )
+from cdiff_helpers.checks.pictures import (
+    as_bytes,
+    bordered_grid,
+    exponential_mean,
+    live_picture,
+    spreads,
+)
 from cdiff_helpers.checks.process import (
     add_noise,
     cosine_alpha_bar,
@@ -34,6 +42,13 @@ from cdiff_helpers.checks.process import (
     noised,
     time_of_snr,
     variance_half_way,
+)
+from cdiff_helpers.checks.running import (
+    difference_interval,
+    draw_all,
+    energy_distance,
+    pictures_needed,
+    save_whole,
 )
 from cdiff_helpers.checks.sampler import (
     ancestral,
@@ -59,26 +74,37 @@ __all__ = [
     "accumulate",
     "add_noise",
     "ancestral",
+    "as_bytes",
     "away_from",
     "balanced_places",
     "batches_and_left_out",
+    "bordered_grid",
     "cosine_alpha_bar",
     "ddim_step",
     "ddpm_step",
+    "difference_interval",
     "diffusion_loss",
+    "draw_all",
     "drop_labels",
     "dropped",
+    "energy_distance",
+    "exponential_mean",
+    "final_task",
     "flip_some",
     "fourier_features",
     "guided_noise",
     "half_life",
     "linear_alpha_bar",
+    "live_picture",
     "mixed_variance",
     "modulate",
     "noised",
     "parameters_of_conv",
+    "pictures_needed",
     "pictures_through_the_network",
     "rescaled",
+    "save_whole",
+    "spreads",
     "standardise",
     "time_of_snr",
     "times",

@@ -198,3 +198,15 @@ def differs(value, wanted) -> str:
     where = [int(i) for i in torch.unravel_index(place, wanted.shape)]
     here = f"at {where} you have {value.flatten()[place]:.4g}"
     return f"{here}; expected {wanted.flatten()[place]:.4g}."
+
+
+def told_numbers(answer, names: tuple[str, ...]) -> Tensor:
+    """The numbers of a dict with these keys, in their order; anything else becomes a sentence."""
+    if not isinstance(answer, dict):
+        raise Wrong(
+            f"this is {type(answer).__name__}; expected a dict with a number for each name."
+        )
+    missing = [name for name in names if answer.get(name) in (None, ...)]
+    if missing:
+        raise Wrong(f"there is still a gap at {missing[0]!r}: put a number there.")
+    return torch.tensor([float(answer[name]) for name in names], dtype=torch.float64)

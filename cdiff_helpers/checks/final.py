@@ -1,0 +1,283 @@
+"""The final task of notebook 08: a run of your own, marked by the judge on freshly drawn pictures.
+
+python -m cdiff_helpers.checks.mark FOLDER … --seed S [--num-images 500] [--json]
+
+A submission is a folder with `config.json` and `ema.safetensors`, as `train` writes them. It comes
+from somebody else, so nothing in it can run: the one is JSON whose few numbers are checked before a
+network is built from them, the other a file of numbers whose size and shapes are checked before
+they are used. Every other file in the folder is left alone.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor, nn
+
+from cdiff_helpers.checks.verdict import EXERCISES, Misconception, Wrong, exercise
+from cdiff_helpers.data import BUNDLE, CLASS_NAMES
+from cdiff_helpers.data.sources import read_bundle
+from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.evaluation import FEWEST_FOR_AGREEMENT, load_judge, look, wilson_interval
+from cdiff_helpers.reference import load_reference
+from cdiff_helpers.runtime import pick_device
+from cdiff_helpers.sampling import sample_conditional_images
+from cdiff_helpers.unet import ConditionalUNet
+
+MINUTES = 30  # of training on two cores; the task's, which no program can check
+MOST_PARAMETERS = 10_000_000  # the course's network has 4.1 million; a marker draws for many
+LARGEST_CONFIG = 100_000  # bytes
+LARGEST_WEIGHTS = 4 * MOST_PARAMETERS + 1_000_000  # bytes: float32 and a header
+MOST_STEPS = 10_000
+SETTINGS = {"num_classes", "num_steps", "channels", "emb_dim"}
+GUIDANCE_SCALE = 1.5  # with the default solver: how the course's own scores were drawn
+# Agreement that earns so many points. Measured, 500 pictures each: 0.13 after the cpu preset's 200
+# updates, 0.20 after 51,840 images, 0.28 after 93,952, 0.33 after 120,320, 0.75 the reference's
+# (1,011,200). The first two steps lie below a measured run by what 500 pictures leave open; the
+# others between measured runs, at about 160,000 and 260,000 images if agreement grows evenly with
+# the logarithm of their number. Thirty minutes at 300 images a second see 540,000.
+LADDER = ((0.18, 3), (0.28, 6), (0.38, 8), (0.48, 10))
+LEAST_VARIETY = 0.3  # of real pictures'; 25 pictures a class, again and again, have 0.14
+PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
+PICKLED = (b"PK", b"\x80")  # how torch.save's files begin: zip, and plain pickle
+
+
+@exercise(
+    notebook="08",
+    kind="build",
+    points=2,
+    minutes=MINUTES + 15,
+    signature="final_task: the folder (str or Path) with config.json and ema.safetensors",
+    misconceptions={
+        "config": (
+            "config.json is not there, or does not say what the network is: under 'model' it needs "
+            "num_classes, num_steps, channels and emb_dim. train writes it: copy it along."
+        ),
+        "pickle": (
+            "Your weights are a file of torch.save. Such a file can run code on the marker's "
+            "machine, so it is not opened. Hand in ema.safetensors."
+        ),
+        "raw_weights": (
+            "model.safetensors holds the raw weights of the last update. Pictures are drawn with "
+            "the averaged ones, ema.safetensors: notebook 05 says why."
+        ),
+        "truncated": (
+            "ema.safetensors cannot be read to its end: it was cut off on the way, or is another "
+            "kind of file. Compare its size with the one in your run's folder."
+        ),
+        "other_classes": (
+            "Your network does not have the ten classes 0 … 9, so the judge cannot ask it for "
+            "them. Relabelled subsets of BinaryCIFAR10 do that."
+        ),
+        "wrong_keys": (
+            "The weights do not fit the network that config.json describes: do both come from one "
+            "run, and are they a ConditionalUNet's?"
+        ),
+        "too_large": (
+            f"Your files are too large: at most {MOST_PARAMETERS:,} parameters, in float32 or "
+            "float16. A marker draws hundreds of pictures for each of you, on a CPU."
+        ),
+        "not_finite": (
+            "Some weights are not finite (inf or nan): the run broke on its way. Look for the "
+            "update at which its losses did."
+        ),
+        "untrained": (
+            "This network has not learned anything yet: its last layer is still zero. Is this the "
+            "folder of the run, and not that of its beginning?"
+        ),
+        "the_reference": (
+            "These are the bundled reference's weights. Asked is a run of your own, however short."
+        ),
+    },
+    praise="Right: the folder can be read without running anything, and its network draws.",
+)
+def final_task(answer) -> None:
+    """The folder is whole and safe, and ten pictures, one a class, can be drawn from it."""
+    model, process = load_submission(answer)
+    labels = torch.arange(len(CLASS_NAMES))
+    images = sample_conditional_images(
+        model, process, labels, num_steps=3, guidance_scale=GUIDANCE_SCALE, seed=20_000
+    )
+    if not images.isfinite().all():
+        raise Wrong("some pixels that it draws are not finite (inf or nan).")
+
+
+def load_submission(folder) -> tuple[ConditionalUNet, DiffusionProcess]:
+    """The network and process of a submission, in eval mode on the CPU; runs none of its code.
+
+    Raises Misconception or Wrong, with a sentence for its author, for what cannot be marked.
+    """
+    if not isinstance(folder, str | Path):
+        raise Wrong(f"this is {type(folder).__name__}; expected a folder's path, str or Path.")
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise Wrong(f"there is no folder {folder.name!r}: train a run of your own into it first.")
+    settings = read_settings(folder)
+    tensors = read_weights(folder)
+    try:
+        model = ConditionalUNet(**settings)
+    except ValueError as error:
+        raise Misconception("config") from error
+    if shapes(tensors) != shapes(model.state_dict()):
+        raise Misconception("wrong_keys")
+    if not all(value.isfinite().all() for value in tensors.values()):
+        raise Misconception("not_finite")
+    if not tensors["head.weight"].any():
+        raise Misconception("untrained")
+    if distance_to_reference(tensors) < 1e-3:  # float16 rounds by half of that
+        raise Misconception("the_reference")
+    model.load_state_dict(tensors)
+    return model.eval().requires_grad_(False), DiffusionProcess(model.num_steps)
+
+
+def read_settings(folder: Path) -> dict:
+    """The network's settings from config.json, checked; raises Misconception."""
+    content = read_bytes(folder / "config.json", LARGEST_CONFIG)
+    try:
+        settings = json.loads(content or b"null")["model"]
+        numbers = [settings["num_classes"], settings["num_steps"], settings["emb_dim"]]
+        numbers += settings["channels"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise Misconception("config") from error
+    whole = all(type(number) is int and number > 0 for number in numbers)
+    if set(settings) != SETTINGS or not whole or not 1 <= len(settings["channels"]) <= 5:
+        raise Misconception("config")
+    least = 18 * sum(c * c for c in settings["channels"]) + 2 * settings["emb_dim"] ** 2
+    if least > MOST_PARAMETERS or settings["num_steps"] > MOST_STEPS:  # before anything is built
+        raise Misconception("too_large")
+    if settings["num_classes"] != len(CLASS_NAMES):
+        raise Misconception("other_classes")
+    return settings
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of ema.safetensors as float32; raises Misconception."""
+    content = read_bytes(folder / "ema.safetensors", LARGEST_WEIGHTS)
+    if content is None and (folder / "model.safetensors").exists():
+        raise Misconception("raw_weights")
+    if content is None and any(each.suffix in PICKLES for each in folder.iterdir()):
+        raise Misconception("pickle")
+    if content is None:
+        raise Wrong("ema.safetensors is not there: train writes it, copy it along.")
+    if content.startswith(PICKLED):
+        raise Misconception("pickle")
+    try:
+        tensors = load_tensors(content)
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise Misconception("truncated") from error
+    if sum(value.numel() for value in tensors.values()) > MOST_PARAMETERS:
+        raise Misconception("too_large")
+    if not all(value.is_floating_point() for value in tensors.values()):
+        raise Misconception("wrong_keys")
+    return {name: value.float() for name, value in tensors.items()}
+
+
+def read_bytes(path: Path, most: int) -> bytes | None:
+    """What is in a plain file of at most so many bytes; None where there is none."""
+    if path.is_symlink():
+        raise Wrong(f"{path.name} is a link to somewhere else; hand in the file itself.")
+    if not path.is_file():
+        return None
+    if path.stat().st_size > most:
+        raise Misconception("too_large")
+    with path.open("rb") as file:
+        return file.read(most)
+
+
+def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    """Each tensor's shape, by its name."""
+    return {name: value.shape for name, value in tensors.items()}
+
+
+def distance_to_reference(tensors: dict[str, Tensor]) -> float:
+    """|θ - θ_ref| / |θ_ref| over all weights; inf for a network of other shapes."""
+    reference = load_reference()[0].state_dict()
+    if shapes(tensors) != shapes(reference):
+        return float("inf")
+    apart = sum((tensors[name] - value).square().sum() for name, value in reference.items())
+    return float((apart / sum(value.square().sum() for value in reference.values())).sqrt())
+
+
+def final_task_score(folder, seed: int, num_images: int = 500) -> dict:
+    """What the judge says of pictures freshly drawn from a submission, and the points for it.
+
+    Picture i is of class i % 10, drawn from seed + i with the default solver at GUIDANCE_SCALE: the
+    marker's own seed, so nobody can have chosen lucky ones. Keys: `folder`, `seed`, `num_images`,
+    `points` out of `most`, `sentence` for the author; and where pictures could be drawn
+    `agreement`, its 95 % `interval`, `variety`, `distance_to_reference`. What cannot be marked has
+    0 points and says why. Raises ValueError for fewer than 500 pictures.
+    """
+    if num_images < FEWEST_FOR_AGREEMENT:
+        raise ValueError(
+            f"num_images is {num_images}; expected at least {FEWEST_FOR_AGREEMENT}: fewer would "
+            "mark by chance."
+        )
+    result = {"folder": str(folder), "seed": seed, "num_images": num_images, "most": LADDER[-1][1]}
+    verdict = EXERCISES["final_task"].judge(folder)
+    if not verdict:
+        return result | {"points": 0, "sentence": verdict.sentence}
+    model, process = load_submission(folder)
+    return result | judged(model, process, seed, num_images)
+
+
+def judged(model: nn.Module, process: DiffusionProcess, seed: int, num_images: int) -> dict:
+    """The part of the score for which pictures are drawn."""
+    device = pick_device()
+    labels = torch.arange(num_images) % len(CLASS_NAMES)
+    images = sample_conditional_images(
+        model.to(device), process.to(device), labels, guidance_scale=GUIDANCE_SCALE, seed=seed
+    ).cpu()
+    features, logits = look(load_judge(), images)
+    right = int((logits.argmax(1) == labels).sum())
+    agreement, varied = right / num_images, variety(features, labels)
+    result = {"agreement": agreement, "interval": wilson_interval(right, num_images)}
+    result |= {"variety": varied, "points": points_for(agreement, varied)}
+    result["distance_to_reference"] = distance_to_reference(model.cpu().state_dict())
+    return result | {"sentence": sentence(result)}
+
+
+def points_for(agreement: float, variety: float) -> int:
+    """The points of the highest step of LADDER that is reached; 0 for too little variety."""
+    if variety < LEAST_VARIETY:
+        return 0
+    return max((points for step, points in LADDER if agreement >= step), default=0)
+
+
+def variety(features: Tensor, labels: Tensor) -> float:
+    """How far a picture's nearest neighbour of its own class is, over the same of real pictures.
+
+    Of the first 500 pictures, as many as there are real ones: it would fall with their number.
+    Features (N, 256) are the judge's. About 1 where pictures differ as photographs do, 0 where the
+    same ones come again and again, which agreement alone would take for perfect.
+    """
+    own = nearest_of_class(features[:FEWEST_FOR_AGREEMENT], labels[:FEWEST_FOR_AGREEMENT])
+    return own / variety_of_real()
+
+
+@cache
+def variety_of_real() -> float:
+    """That distance among the package's 500 real test pictures, fifty of each class."""
+    images, labels = read_bundle(BUNDLE, train=False)
+    images = torch.from_numpy(images).permute(0, 3, 1, 2)  # (N, H, W, 3) -> (N, 3, H, W)
+    return nearest_of_class(look(load_judge(), images)[0], torch.from_numpy(labels))
+
+
+def nearest_of_class(features: Tensor, labels: Tensor) -> float:
+    """The mean distance of features (N, D) to the nearest other ones of their class."""
+    distances = torch.cdist(features, features)
+    distances[labels[:, None] != labels] = float("inf")
+    return distances.fill_diagonal_(float("inf")).min(1).values.mean().item()
+
+
+def sentence(result: dict) -> str:
+    """A score in words, for its author."""
+    low, high = result["interval"]
+    seen = f"The judge sees the asked class in {result['agreement']:.3f} ({low:.3f} … {high:.3f})"
+    if result["variety"] < LEAST_VARIETY and result["agreement"] >= LADDER[0][0]:
+        return f"{seen}, but of few different pictures: their variety is {result['variety']:.2f}."
+    higher = [step for step, _ in LADDER if step > result["agreement"]]
+    ahead = f"the next step is {higher[0]:.2f}" if higher else "there is no higher step"
+    return f"{seen}: {result['points']} of {LADDER[-1][1]} points; {ahead}."
