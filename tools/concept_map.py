@@ -95,7 +95,7 @@ NEEDED_FOR = {
     "batches_and_left_out": ("batches",),
     "linear_alpha_bar": ("schedule",),
     "time_of_snr": ("schedule", "jump"),
-    "noised": ("jump",),
+    "noisy_at": ("jump",),
     "variance_half_way": ("jump",),
     "fourier_features": ("waves",),
     "modulate": ("waves", "null"),

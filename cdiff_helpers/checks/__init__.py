@@ -39,7 +39,7 @@ from cdiff_helpers.checks.process import (
     add_noise,
     cosine_alpha_bar,
     linear_alpha_bar,
-    noised,
+    noisy_at,
     time_of_snr,
     variance_half_way,
 )
@@ -98,7 +98,7 @@ __all__ = [
     "live_picture",
     "mixed_variance",
     "modulate",
-    "noised",
+    "noisy_at",
     "parameters_of_conv",
     "pictures_needed",
     "pictures_through_the_network",

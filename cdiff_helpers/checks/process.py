@@ -116,7 +116,7 @@ def first_below(falling: Tensor, limit: float) -> int:
     kind="bug",
     points=3,
     minutes=12,
-    signature="noised(alpha_bar: (T,), x0: (B, C, H, W), t: int64 (B,), noise) -> (B, C, H, W)",
+    signature="noisy_at(alpha_bar: (T,), x0: (B, C, H, W), t: int64 (B,), noise) -> (B, C, H, W)",
     misconceptions={
         "columns": (
             "Each *column* of your pictures has a time of its own: (B,) lines up with the width. "
@@ -134,7 +134,7 @@ def first_below(falling: Tensor, limit: float) -> int:
     },
     praise="Right, at any shape: √ᾱ x₀ + √(1-ᾱ) ε, one time a picture.",
 )
-def noised(answer) -> None:
+def noisy_at(answer) -> None:
     """DDPM, eq. 4; with B = W, where a missing reshape is silent, and with all sizes different."""
     alpha_bar = diffusion.cosine_alpha_bar(100)
     for b, c, h, w in ((4, 3, 4, 4), (3, 2, 4, 5)):

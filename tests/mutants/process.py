@@ -88,47 +88,47 @@ def _(alpha_bar, snr):
     return torch.logit(alpha_bar).lt(float(np.log(snr))).int().argmax()
 
 
-@wrong("noised", "columns")
+@wrong("noisy_at", "columns")
 def _(alpha_bar, x0, t, noise):
     return alpha_bar[t].sqrt() * x0 + (1 - alpha_bar[t]) * noise
 
 
-@wrong("noised", "columns")
+@wrong("noisy_at", "columns")
 def _(alpha_bar, x0, t, noise):
     return alpha_bar[t].sqrt() * x0 + (1 - alpha_bar[t]).sqrt() * noise
 
 
-@wrong("noised", "variance")
+@wrong("noisy_at", "variance")
 def _(alpha_bar, x0, t, noise):
     a = alpha_bar[t].view(-1, 1, 1, 1)
     return a.sqrt() * x0 + (1 - a) * noise
 
 
-@wrong("noised", "picture_not_rooted")
+@wrong("noisy_at", "picture_not_rooted")
 def _(alpha_bar, x0, t, noise):
     a = alpha_bar[t].view(-1, 1, 1, 1)
     return a * x0 + (1 - a).sqrt() * noise
 
 
-@wrong("noised", "swapped")
+@wrong("noisy_at", "swapped")
 def _(alpha_bar, x0, t, noise):
     a = alpha_bar[t].view(-1, 1, 1, 1)
     return (1 - a).sqrt() * x0 + a.sqrt() * noise
 
 
-@wrong("noised", "one_time")
+@wrong("noisy_at", "one_time")
 def _(alpha_bar, x0, t, noise):
     a = alpha_bar[t[0]]
     return a.sqrt() * x0 + (1 - a).sqrt() * noise
 
 
-@wrong("noised", "not_squared_away")
+@wrong("noisy_at", "not_squared_away")
 def _(alpha_bar, x0, t, noise):
     share = alpha_bar[t][:, None, None, None].sqrt()
     return share * x0 + (1 - share) * noise
 
 
-@right("noised")
+@right("noisy_at")
 def _(alpha_bar, x0, t, noise):
     pictures = []
     for picture, time, eps in zip(x0, t.tolist(), noise):
@@ -137,7 +137,7 @@ def _(alpha_bar, x0, t, noise):
     return torch.stack(pictures)
 
 
-@right("noised")
+@right("noisy_at")
 def _(alpha_bar, x0, t, noise):
     share = alpha_bar.gather(0, t)
     return torch.einsum("b,bchw->bchw", share**0.5, x0) + torch.einsum(
