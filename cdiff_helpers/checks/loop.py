@@ -78,10 +78,10 @@ def x0_loss(answer) -> None:
     kind="bug",
     points=2,
     minutes=8,
-    signature="dropped(y: int64 (B,), coins: float (B,), p: float, null_class: int) -> int64 (B,)",
+    signature="dropped(y: int64 (B,), coins: (B,), p: (C,), null_class: int) -> int64 (B,)",
     misconceptions={
         "inverted": (
-            "Nine labels in ten are lost here. A coin below p drops its label; the others keep it."
+            "The wrong labels are lost: a coin *below* its share drops the label, the others stay."
         ),
         "one_coin": (
             "One coin decides for the whole batch, so a network sees batches with classes and "
@@ -92,34 +92,38 @@ def x0_loss(answer) -> None:
             "null_class."
         ),
         "removed": "The dropped labels are gone, and the batch no longer fits its pictures.",
+        "by_place": (
+            "Label number i is compared with share number i. The share is that of its *class*: "
+            "p[y]."
+        ),
         "typed_ten": (
             "Dropped labels become 10 whatever null_class is. Ten is right for CIFAR-10 alone: use "
             "the argument."
         ),
     },
-    praise="Right: one coin a label, and the null class where it falls below p.",
+    praise="Right: one coin a label, its own class's share, and the null class where it falls.",
 )
 def dropped(answer) -> None:
-    """where(coins < p, null_class, y)."""
-    y, coins = torch.tensor([3, 0, 9, 4, 1]), torch.tensor([0.05, 0.5, 0.95, 0.19, 0.2])
-    for p, null_class in ((0.2, 10), (0.6, 12), (0.0, 10), (1.0, 10)):
-        low = coins < p
-        with untouched(y, coins):
-            value = call(answer, y, coins, p, null_class)
-        value = torch.as_tensor(value)
+    """where(coins < p[y], null_class, y)."""
+    y, coins = torch.tensor([3, 0, 4, 2, 1]), torch.tensor([0.05, 0.5, 0.95, 0.35, 0.2])
+    zero, ten = torch.tensor(0), torch.tensor(10)
+    for shares, null_class in (([0.3, 0.1, 0.4, 0.2, 0.9], 12), ([0.6, 0.9, 0.1, 0.0, 0.2], 5)):
+        p = torch.tensor(shares)
+        low = coins < p[y]
+        with untouched(y, coins, p):
+            value = torch.as_tensor(call(answer, y, coins, p, null_class))
         if value.shape != y.shape:
             raise Misconception("removed")
-        wanted = torch.where(low, null_class, y)
-        if 0 < p < 1:
-            if torch.equal(value, y.where(low, torch.tensor(0))):
-                raise Misconception("inverted")
-            if torch.equal(value, y.where(~low, torch.tensor(0))):
-                raise Misconception("class_zero")
-            if null_class != 10 and torch.equal(value, y.where(~low, torch.tensor(10))):
-                raise Misconception("typed_ten")
-            if bool((value == null_class).all()) or torch.equal(value, y):
-                raise Misconception("one_coin")
-        diagnose(value, wanted, {"inverted": torch.where(low, y, null_class)})
+        mistakes = {
+            "inverted": torch.where(low, y, null_class),
+            "class_zero": y.where(~low, zero),
+            "typed_ten": y.where(~low, ten),
+            "by_place": torch.where(coins < p, null_class, y),
+            "one_coin": torch.full_like(y, null_class) if low[0] else y,
+        }
+        if torch.equal(value, y.where(low, zero)):
+            raise Misconception("inverted")
+        diagnose(value, torch.where(low, null_class, y), mistakes, tolerance=0)
 
 
 @exercise(

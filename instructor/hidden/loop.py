@@ -24,13 +24,13 @@ def x0_loss(answer, generator) -> None:
 
 
 def dropped(answer, generator) -> None:
-    b, p = whole(generator, 5, 40), share(generator)
+    b, p = whole(generator, 5, 40), torch.rand(7, generator=generator)
     y = torch.randint(0, 7, (b,), generator=generator)
     coins = torch.rand(b, generator=generator)
-    wanted = [13 if c < p else k for c, k in zip(coins.tolist(), y.tolist())]
+    wanted = [13 if c < p[k] else k for c, k in zip(coins.tolist(), y.tolist())]
     value = torch.as_tensor(call(answer, y, coins, p, 13))
     if value.tolist() != wanted:
-        raise Wrong(f"at p = {p:.2f} and {b} labels others are dropped.")
+        raise Wrong(f"of {b} labels of 7 classes others are dropped.")
 
 
 def accumulate(answer, generator) -> None:

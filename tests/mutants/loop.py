@@ -54,44 +54,55 @@ def _(model, process, x0, y, t, noise):
 
 @wrong("dropped", "inverted")
 def _(y, coins, p, null_class):
-    return torch.where(coins < p, y, null_class)
+    return torch.where(coins < p[y], y, null_class)
+
+
+@wrong("dropped", "inverted")
+def _(y, coins, p, null_class):
+    return y * (coins < p[y])
 
 
 @wrong("dropped", "one_coin")
 def _(y, coins, p, null_class):
-    return torch.full_like(y, null_class) if coins[0] < p else y
+    return torch.full_like(y, null_class) if coins[0] < p[y[0]] else y
 
 
 @wrong("dropped", "class_zero")
 def _(y, coins, p, null_class):
-    return y.masked_fill(coins < p, 0)
-
-
-@wrong("dropped", "removed")
-def _(y, coins, p, null_class):
-    return y[coins >= p]
+    return torch.where(coins < p[y], 0, y)
 
 
 @wrong("dropped", "class_zero")
 def _(y, coins, p, null_class):
-    return y * (coins >= p)
+    return y * (coins >= p[y])
 
 
 @wrong("dropped", "typed_ten")
 def _(y, coins, p, null_class):
-    return torch.where(coins < p, 10, y)
+    return torch.where(coins < p[y], 10, y)
+
+
+@wrong("dropped", "by_place")
+def _(y, coins, p, null_class):
+    return torch.where(coins < p, null_class, y)
+
+
+@wrong("dropped", "removed")
+def _(y, coins, p, null_class):
+    return y[coins >= p[y]]
 
 
 @right("dropped")
 def _(y, coins, p, null_class):
     kept = y.clone()
-    kept[coins < p] = null_class
+    kept[coins < p.gather(0, y)] = null_class
     return kept
 
 
 @right("dropped")
 def _(y, coins, p, null_class):
-    return [null_class if coin < p else label for label, coin in zip(y.tolist(), coins.tolist())]
+    pairs = zip(y.tolist(), coins.tolist())
+    return [null_class if coin < p[label] else label for label, coin in pairs]
 
 
 wrong_value("half_life", "memory_length", 1000)
