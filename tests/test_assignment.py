@@ -190,6 +190,8 @@ def doubled() -> nbformat.NotebookNode:
     """Every answer twice: first the right one, then an untouched gap."""
     notebook, gaps = student_notebook(), release.released("03")
     answers = [c for c in gaps.cells if (release.part_of(c) or "  ")[1] == "answer"]
+    for i, cell in enumerate(answers):
+        cell.id = f"copy-{i}"
     notebook.cells += answers
     return notebook
 
@@ -215,7 +217,7 @@ return torch.addcmul((1 - a) ** 0.5 * noise, a**0.5, x0)"""
 HELPER = "def share(a, t):\n    return a[t][:, None, None, None]\n"
 HELPED = "a = share(alpha_bar, t)\n" + RIGHT.splitlines()[1]
 EARLY = solutions("03")["time_of_snr"].replace(".sum())", ".sum()) - 1")
-MOVED = RIGHT.replace("* x0", "* noise").replace("() * noise", "() * x0", 1)
+MOVED = "a = alpha_bar[t][:, None, None, None]\nreturn (1 - a).sqrt() * x0 + a.sqrt() * noise"
 THREAD = "import threading, time\nthreading.Thread(target=time.sleep, args=(900,)).start()\n"
 MEMORY = "kept = [torch.ones(10**8) for _ in range(99)]\n"
 DISARM = "from cdiff_helpers.checks import process\nprocess.diagnose = lambda *a, **k: None"

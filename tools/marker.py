@@ -15,11 +15,12 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import matplotlib
 import nbformat
-from release import exercises_of, notebook_path
+from release import exercises_of, notebook_path, part_of
 
 from cdiff_helpers.checks import EXERCISES
 from cdiff_helpers.runtime import write_whole
@@ -97,6 +98,7 @@ def mark_notebook(student: Student, path: Path, numbers: list[str], limits: Limi
             "notebook": str(path.resolve()),
             "exercises": names,
             "imports": "\n".join(import_cell(number) for number in numbers),
+            "spine": [text for number in numbers for text in spine(number)],
             "result": str(Path(place) / "result.json"),
             "timeout": limits.timeout,
             "memory": limits.memory,
@@ -159,6 +161,14 @@ def import_cell(number: str) -> str:
     """The notebook's own import cell, which every answer may rely on."""
     notebook = nbformat.read(notebook_path(number), as_version=4)
     return next(cell.source for cell in notebook.cells if cell.cell_type == "code")
+
+
+@cache
+def spine(number: str) -> list[str]:
+    """The notebook's own code cells, its exercises left out, without white space."""
+    notebook = nbformat.read(notebook_path(number), as_version=4)
+    own = [c for c in notebook.cells if c.cell_type == "code" and not part_of(c)]
+    return ["".join(cell.source.split()) for cell in own]
 
 
 def mark_folder(folder: Path, numbers: list[str], limits: Limits) -> list[Student]:
