@@ -206,7 +206,8 @@ def score_both(folder: Path, write: bool) -> None:
     figure = bars(values, "judge-FD (less is better)", title)
     counts = [sum(p.numel() for p in network.parameters()) for network in (model, own)]
     keys = {"record": record, "parameters": {"diffusers": counts[0], "ours": counts[1]}}
-    keys["judge_fd_ratio"] = values["ours, guidance scale 1.0"] / next(iter(values.values()))
+    first, *others = values
+    keys["judge_fd_ratio"] = {name: values[name] / values[first] for name in others}
     finish("quality", machine("diffusers"), rows, keys, figure, write)
 
 

@@ -23,7 +23,7 @@ from cdiff_helpers.runtime import pick_device, processor_name, write_whole
 from cdiff_helpers.sampling import DEFAULT_SOLVER, DEFAULT_STEPS, sample_conditional_images
 from cdiff_helpers.training import autocast
 
-SCALES = (1.5, 1, 2.5, 0, 4)  # the most asked for first
+SCALES = (1.5, 1, 2.5, 0, 4, 8)  # the most asked for first
 SOLVERS = {"dpm++2m": (5, 10, 20), "ddpm": (200, 50), "ddim": (20, 50)}
 SNAPSHOT_SCALE = 1.5
 
