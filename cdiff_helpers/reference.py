@@ -42,7 +42,7 @@ def reference_scores(of: str) -> list[dict]:
     """What the judge said of the bundled reference: one dict a case, in the order of its options.
 
     `of` is "guidance" (by `guidance_scale`), "solvers" (by `solver`, `num_steps`) or "snapshots"
-    (by `minutes`). Each holds the case's options and `evaluation.score`'s answer. Raises
+    (by `images_seen`). Each holds the case's options and `evaluation.score`'s answer. Raises
     RuntimeError where the record is missing or of other weights.
     """
     try:
@@ -57,5 +57,5 @@ def reference_scores(of: str) -> list[dict]:
             f"{REFERENCE}/scores.json is of other weights; install the package again"
         )
     found = [entry["case"] | entry for entry in record["scores"] if entry["case"]["of"] == of]
-    keys = ("guidance_scale", "solver", "num_steps", "minutes")
+    keys = ("guidance_scale", "solver", "num_steps", "images_seen")
     return sorted(found, key=lambda entry: [entry.get(key, 0) for key in keys])

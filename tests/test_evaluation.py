@@ -280,7 +280,7 @@ def test_the_fid_of_a_set_against_itself_is_0(tmp_path, monkeypatch, held_out):
 
 def made_up(**case):
     """An entry of a record, with numbers that the figures must show."""
-    value = case.get("guidance_scale") or case.get("minutes") or case["num_steps"]
+    value = case.get("guidance_scale") or case.get("images_seen") or case["num_steps"]
     share = value / (value + 20)
     shown = {"agreement": share, "agreement_interval": (share - 0.02, share + 0.02)}
     return case | shown | {"judge_fd": 500 / (1 + value), "coverage": 1 - share}
@@ -295,10 +295,10 @@ def test_the_curves_show_the_records_numbers():
         assert line.get_ydata().tolist() == [entry[name] for entry in entries]
         assert axis.get_lines()[1].get_ydata()[0] == judge_card()["real"][name]
     assert "judge-FD lowest at 4" in figure.alt
-    entries = [made_up(minutes=minutes) for minutes in (1, 10, 60)]
+    entries = [made_up(images_seen=count) for count in (1, 10, 60)]
     figure = report.plot_progress(entries)
     assert figure.axes[1].get_lines()[0].get_ydata().tolist() == [e["judge_fd"] for e in entries]
-    assert figure.axes[0].get_xscale() == "log" and "from 1 to 60 minutes" in figure.alt
+    assert figure.axes[0].get_xscale() == "log" and "from 1 to 60 images seen" in figure.alt
 
 
 def test_each_solver_has_its_line():

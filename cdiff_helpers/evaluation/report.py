@@ -116,22 +116,21 @@ def plot_guidance(scores: Sequence[dict]) -> Figure:
 
 
 def plot_progress(scores: Sequence[dict]) -> Figure:
-    """What minutes of training buy: agreement, judge-FD and coverage over them, on a log axis.
+    """What seeing more pictures buys: agreement, judge-FD and coverage over them, on a log axis.
 
-    `scores` are `reference_scores("snapshots")`, or the like: dicts with `minutes`, and `score`'s
-    answer.
+    `scores` are `reference_scores("snapshots")`, or the like: dicts with `images_seen` and
+    `score`'s answer.
     """
     first, last = scores[0], scores[-1]
     alt = (
-        f"from {first['minutes']:.0f} to {last['minutes']:.0f} minutes of training agreement goes "
+        f"from {first['images_seen']:,} to {last['images_seen']:,} images seen agreement goes "
         f"from {first['agreement']:.2f} to {last['agreement']:.2f}, judge-FD from "
         f"{first['judge_fd']:.0f} to {last['judge_fd']:.0f}"
     )
     figure, [axes] = new_figure(alt, 1, 3, size=(9, 2.8))
-    minutes = [each["minutes"] for each in scores]
-    draw_curves(axes, minutes, scores)
+    draw_curves(axes, [each["images_seen"] for each in scores], scores)
     for axis in axes:
-        axis.set(xlabel="minutes of training", xscale="log")
+        axis.set(xlabel="training images seen", xscale="log")
     return figure
 
 

@@ -56,7 +56,7 @@ def svg_chart(
             drawn.append(f'<circle cx="{x}" cy="{y}" r="5" fill="{curve.color}"/>')
         if curve.name:
             mark = "╍" if curve.dashes else "━"
-            names.append(f'<tspan dx="12" fill="{curve.color}">{mark} {curve.name}</tspan>')
+            names.append(f'<tspan dx="12" fill="{curve.color}">{mark}</tspan> {curve.name}')
     return (
         f'<svg role="img" aria-label="{html.escape(said)}" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" style="max-width: 100%" font-size="11" '

@@ -83,7 +83,8 @@ def film(
         "width": wide * scale,
         "pause": round(1000 * seconds / max(1, len(pictures) - 1)),
     }
-    strip = strip_of([pictures[i] for i in sorted(some)[::2]])
+    still = sorted(some)[:: 2 if len(some) > 2 else 1]
+    strip = strip_of([pictures[i] for i in still])
     markup = Template(MARKUP.read_text(encoding="utf-8")).substitute(filled)
     return Film(markup, png_bytes(strip), strip.shape[1] * scale, alt)
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cdiff_helpers.data import ImageSet, to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess, cosine_betas
-from cdiff_helpers.visualization import BLUE, ORANGE, png_bytes, tile_images
+from cdiff_helpers.visualization import BLUE, ORANGE, tile_images
+from cdiff_helpers.widgets.captions import captioned
 from cdiff_helpers.widgets.charts import Curve, svg_chart
 from cdiff_helpers.widgets.controls import ENLARGED, WIDE, followed
 
@@ -19,11 +20,12 @@ SCHEDULES = ("cosine", "linear")
 
 
 def render_noising(process: DiffusionProcess, x0: Tensor, t: int, seed: int = 0) -> bytes:
-    """x0, its noisy version x_t and the noise, side by side: PNG bytes. x0: (3, H, W)."""
+    """x0, its noisy version x_t and half the noise, named: PNG bytes. x0: (3, H, W)."""
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
     xt, noise = process.add_noise(x0[None], torch.tensor([t]), noise[None])
     row = torch.cat([x0[None], xt, noise / 2])  # half: noise reaches beyond ±1 often
-    return png_bytes(tile_images(to_image_range(row), columns=3), ENLARGED)
+    names = ("x₀", f"x_t at t = {t}", "the noise, halved")
+    return captioned(tile_images(to_image_range(row), columns=3), names, ENLARGED)
 
 
 @lru_cache(maxsize=32)
