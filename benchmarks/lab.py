@@ -245,6 +245,10 @@ class Area:
         """The list, field or menu that is called so."""
         return self.root.get_by_label(label, exact=True)
 
+    def checkbox(self, label: str):
+        """The box to check that is called so."""
+        return self.root.get_by_role("checkbox", name=label, exact=True)
+
     def button(self, words: str):
         """The button that says so; an icon before the words counts as a letter."""
         return self.root.get_by_role("button", name=re.compile(rf"(^|\W){re.escape(words)}$"))

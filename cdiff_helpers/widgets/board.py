@@ -27,7 +27,7 @@ from cdiff_helpers.sampling import (
 )
 from cdiff_helpers.visualization import tile_images
 from cdiff_helpers.widgets.captions import captioned
-from cdiff_helpers.widgets.controls import WIDE, guarded, picture, told
+from cdiff_helpers.widgets.controls import WIDE, Checkboxes, guarded, picture, told
 
 AT_ONCE = 32  # pictures a network call: Stop waits for one such call, a tenth of a second
 ROOM = 20  # pictures side by side at one screen pixel a pixel: 640 screen pixels
@@ -133,7 +133,7 @@ class SamplerBoard:
     def fill(self, classes, per_class: int, solver: str, num_steps: int, **options) -> None:
         """Keep and show each frame of the drawing; raises Stopped when it is stopped."""
         if not classes:
-            raise ValueError("no class is chosen; choose at least one.")
+            raise ValueError("no class is chosen; check at least one.")
         labels = [label for label in classes for _ in range(per_class)]
         check_model(self.model, self.process, options["guidance_scale"])
         _, times = solver_and_times(self.process, solver, num_steps)
@@ -167,13 +167,9 @@ def board_controls(
     seed: int = 0,
 ) -> dict[str, widgets.Widget]:
     """What can be chosen, under the sampler's own names."""
-    names = [(name, label) for label, name in enumerate(CLASS_NAMES)]
     steps = min(num_steps or DEFAULT_STEPS[DEFAULT_SOLVER], process.num_steps)
     return {
-        "classes": widgets.SelectMultiple(
-            options=names, value=[CLASS_NAMES.index(name) for name in classes], rows=10,
-            description="classes", style=WIDE,
-        ),
+        "classes": Checkboxes(CLASS_NAMES, [CLASS_NAMES.index(name) for name in classes]),
         "per_class": widgets.IntSlider(per_class, 1, 10, description="of each", style=WIDE),
         "guidance_scale": widgets.FloatSlider(
             guidance_scale, min=0, max=5, step=0.25, description="guidance scale", style=WIDE

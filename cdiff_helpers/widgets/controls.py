@@ -4,12 +4,35 @@ Home: notebook 07. The picture is a `widgets.Image`, which neither flashes nor h
 """
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import ipywidgets as widgets
 
 WIDE = {"description_width": "8em"}
 ENLARGED = 5  # screen pixels a side of each picture's pixel
+
+
+class Checkboxes(widgets.HBox):
+    """A box to check for each of some names: `value` holds the indices of the checked ones.
+
+    Unlike a list with several choices, it needs no Ctrl key, and works by Tab, Space and touch.
+    """
+
+    def __init__(self, names: Iterable[str], checked: Iterable[int] = ()):
+        layout = widgets.Layout(width="8em", margin="0 0 0 1em")
+        self.boxes = [widgets.Checkbox(description=n, indent=False, layout=layout) for n in names]
+        super().__init__(self.boxes, layout=widgets.Layout(flex_flow="row wrap", max_width="50em"))
+        self.value = checked
+
+    @property
+    def value(self) -> tuple[int, ...]:
+        return tuple(i for i, box in enumerate(self.boxes) if box.value)
+
+    @value.setter
+    def value(self, checked: Iterable[int]) -> None:
+        checked = set(checked)
+        for i, box in enumerate(self.boxes):
+            box.value = i in checked
 
 
 def followed(show: Callable, controls: dict[str, widgets.Widget], alt: str) -> widgets.Widget:
