@@ -245,9 +245,10 @@ class Area:
         """The list, field or menu that is called so."""
         return self.root.get_by_label(label, exact=True)
 
-    def checkbox(self, label: str):
-        """The box to check that is called so."""
-        return self.root.get_by_role("checkbox", name=label, exact=True)
+    def checkboxes(self) -> dict:
+        """All boxes to check, by their labels."""
+        boxes = self.root.locator("label:has(input[type=checkbox])").all()
+        return {box.inner_text(): box.get_by_role("checkbox") for box in boxes}
 
     def button(self, words: str):
         """The button that says so; an icon before the words counts as a letter."""

@@ -129,8 +129,8 @@ def drive_explorer(area: Area):
 
 def drive_board(area: Area):
     before = area.settled()
-    for name in ("cat", "ship", "bird"):  # the first two were checked
-        area.checkbox(name).click()
+    for name, box in area.checkboxes().items():
+        box.set_checked(name in ("bird", "truck"))
     area.button("Draw").click()
     area.changed(before)
     area.slider("step").enabled()  # as soon as all is drawn
@@ -295,12 +295,13 @@ def test_the_keyboard_alone_picks_and_moves_in_the_explorer(scratch):
 def test_the_keyboard_alone_picks_classes_draws_and_scrubs(scratch):
     (board,) = scratch.areas("board")
     before = board.settled()
-    checked = lambda: {name for name in CLASS_NAMES if board.checkbox(name).is_checked()}  # noqa: E731
-    checked_before = checked()
+    boxes = board.checkboxes()
+    before_keys = {name: box.is_checked() for name, box in boxes.items()}
+    assert list(boxes) == list(CLASS_NAMES)
     focus_notebook(scratch)
     for control, keys in (
-        (board.checkbox("bird"), (" ",)),
-        (board.checkbox("cat"), (" ",)),
+        (boxes["bird"], (" ",)),
+        (boxes["cat"], (" ",)),
         (board.slider("of each").handle, ("Home",)),
         (board.slider("steps").handle, ("Home", "PageUp")),
         (board.button("Draw"), ("Enter",)),
@@ -308,7 +309,8 @@ def test_the_keyboard_alone_picks_classes_draws_and_scrubs(scratch):
         tab_to(control)
         for key in keys:
             scratch.page.keyboard.press(key)
-    assert checked() == checked_before ^ {"bird", "cat"}
+    changed = {name for name, box in boxes.items() if box.is_checked() != before_keys[name]}
+    assert changed == {"bird", "cat"}
     board.changed(before)
     board.slider("step").enabled()
     before = board.settled()

@@ -45,6 +45,7 @@ from cdiff_helpers.widgets import (
 )
 from cdiff_helpers.widgets.board import AT_ONCE
 from cdiff_helpers.widgets.captions import GAP as BETWEEN
+from cdiff_helpers.widgets.controls import Checkboxes
 from cdiff_helpers.widgets.film import GAP
 
 PICKER = {"count": 2, "num_steps": 2}
@@ -297,6 +298,15 @@ def test_the_explorer_redraws_for_each_move_of_the_time(bundle):
         controls["time t"].value = t
         assert image.value == render_noising(process, first, t)
         assert schedule_svg(process, t) in words.value
+
+
+def test_checkboxes_hold_what_is_checked_by_hand_or_by_program():
+    picker = Checkboxes(("cat", "dog", "ship"), checked=[2])
+    assert [box.value for box in picker.boxes] == [False, False, True]
+    picker.boxes[0].value = True  # a click
+    assert picker.value == (0, 2)
+    picker.value = [1]
+    assert [box.value for box in picker.boxes] == [False, True, False]
 
 
 @pytest.fixture
