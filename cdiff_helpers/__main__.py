@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.evaluation import FEWEST_FOR_AGREEMENT, few_words, score
 from cdiff_helpers.evaluation.fid import true_fid
 from cdiff_helpers.evaluation.report import plot_scores, score_table
-from cdiff_helpers.parallel import average_gradients, joined, one_by_one
+from cdiff_helpers.parallel import average_gradients, in_step, joined, one_by_one
 from cdiff_helpers.reference import load_reference
 from cdiff_helpers.runtime import (
     PRESETS,
@@ -49,9 +50,12 @@ from cdiff_helpers.training import (
     TrainConfig,
     TrainState,
     checkpointed,
+    extended,
+    holds_run,
     load_checkpoint,
-    save_checkpoint,
+    open_run,
     train,
+    watched,
 )
 from cdiff_helpers.unet import ConditionalUNet
 from cdiff_helpers.visualization import figure_bytes, png_bytes, tile_images
@@ -89,14 +93,17 @@ def train_command(args: argparse.Namespace) -> None:
             state = start_or_resume(args, preset, rank.device)
             data = load_cifar10(args.root, source=args.source or preset.source)
         if state.index >= state.config.num_updates:
-            print(f"The run in {args.out} is finished: {state.index} updates. Sample from it.")
+            print(
+                f"The run in {args.out} is finished: {state.index} updates. Sample from it, or go "
+                "on with --resume --extend N."
+            )
             return
         average_gradients(state, rank)
         share = (rank.index, rank.count)
         batch_size, seed = state.config.batch_size, state.config.seed
         loader = ResidentLoader(data, batch_size, seed, rank.device, share=share)
         process = DiffusionProcess(state.model.num_steps).to(rank.device)
-        steps = train(state, process, loader)
+        steps = in_step(train(state, process, loader), rank)
         if rank.index == 0:
             steps = shown(checkpointed(steps, state, args.out), state)
         for _ in steps:
@@ -105,8 +112,8 @@ def train_command(args: argparse.Namespace) -> None:
 
 
 def shown(steps: Iterator[Step], state: TrainState) -> Iterator[Step]:
-    """The same steps, with a progress bar that tells the loss now and then."""
-    total = state.config.num_updates
+    """The same steps, with a progress bar that tells the loss, and a run that hardly learns."""
+    total, steps = state.config.num_updates, watched(steps, state, tqdm.write)
     with tqdm(steps, initial=state.index, total=total, unit=" updates") as progress:
         for step in progress:
             if step.index % 20 == 0:
@@ -118,25 +125,33 @@ def start_or_resume(args: argparse.Namespace, preset: Preset, device: torch.devi
     """The run in args.out where --resume allows it, else a new one, saved at once."""
     changes = {"num_updates": args.updates, "batch_size": args.batch_size, "seed": args.seed}
     given = {name: value for name, value in changes.items() if value is not None}
-    if (args.out / "config.json").exists():
-        if not args.resume:
-            raise ValueError(
-                f"{args.out} holds a run already; --resume goes on with it, another --out "
-                "starts a new one."
-            )
-        state = load_checkpoint(args.out, device=device)
-        for name, value in given.items():
-            if getattr(state.config, name) != value:
-                raise ValueError(
-                    f"{name} is {value}, but the run in {args.out} was started with "
-                    f"{getattr(state.config, name)}; leave it out to go on, or take another --out."
-                )
-        return state
+    if args.extend is not None and (args.extend < 1 or not args.resume):
+        raise ValueError(
+            f"--extend is {args.extend}; expected at least 1, together with --resume and the "
+            "folder of a finished run."
+        )
+    if holds_run(args.out):
+        return go_on(args, given, device)
     config = TrainConfig.for_preset(preset, **RECIPE | given)
     seed_everything(config.seed)
-    state = TrainState(ConditionalUNet().to(device), config)
-    save_checkpoint(args.out, state)  # a folder that cannot be written is found out now
-    return state
+    return open_run(args.out, ConditionalUNet().to(device), config)
+
+
+def go_on(args: argparse.Namespace, given: dict, device: torch.device) -> TrainState:
+    """The run in args.out, with args.extend updates more; `given` must be its settings."""
+    if not args.resume:
+        raise ValueError(
+            f"{args.out} holds a run already; --resume goes on with it, another --out "
+            "starts a new one."
+        )
+    state = load_checkpoint(args.out, device=device)
+    for name, value in given.items():
+        if getattr(state.config, name) != value:
+            raise ValueError(
+                f"{name} is {value}, but the run in {args.out} was started with "
+                f"{getattr(state.config, name)}; leave it out to go on, or take another --out."
+            )
+    return extended(state, args.extend) if args.extend else state
 
 
 def sample_command(args: argparse.Namespace) -> None:
@@ -253,6 +268,10 @@ def add_train(commands) -> None:
     one.add_argument("--root", help="folder of the data set; the course folder's if not given")
     one.add_argument("--source", choices=SOURCES, help="of the pictures; the preset's if not given")
     one.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    one.add_argument(
+        "--extend", type=int, metavar="N",
+        help="with --resume: N updates more for a finished run, a new cycle of the learning rate",
+    )  # fmt: skip
 
 
 def add_sample(commands) -> None:
@@ -300,8 +319,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"cdiff_helpers {args.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print(f"\nInterrupted: {error}. --resume goes on with it.", file=sys.stderr)
-        return 130
+        if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
+            print(f"\nInterrupted: {str(error) or 'nothing was written'}.", file=sys.stderr)
+        return 128 + getattr(error, "number", signal.SIGINT)
     return 0
 
 

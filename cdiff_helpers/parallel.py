@@ -6,7 +6,7 @@ Home: notebook 08. `torchrun --standalone --nproc_per_node=2 -m cdiff_helpers tr
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from cdiff_helpers.runtime import pick_device
-from cdiff_helpers.training import TrainState
+from cdiff_helpers.training import Interrupted, Step, TrainState, interrupts_held
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ def one_by_one(rank: Rank) -> Iterator[None]:
 def average_gradients(state: TrainState, rank: Rank) -> None:
     """From now on each backward pass leaves the mean gradient of all processes.
 
-    The random numbers of each process differ, so that no two add the same noise. Raises ValueError
-    where a batch cannot be shared evenly.
+    Each draws random numbers of its own, so that no two add the same noise; they follow from the
+    seed, the process and the update alone, so that a resumed run draws those it would have drawn.
+    Raises ValueError where a batch cannot be shared evenly.
     """
     if rank.count == 1:
         return
@@ -76,5 +77,28 @@ def average_gradients(state: TrainState, rank: Rank) -> None:
         )
     devices = [rank.device] if rank.device.type == "cuda" else None
     state.network = DistributedDataParallel(state.model, device_ids=devices)
-    mixed = np.random.SeedSequence([state.config.seed, rank.index, state.index])
-    state.generator.manual_seed(int(mixed.generate_state(1)[0]))
+
+    def own_random_numbers() -> None:
+        mixed = np.random.SeedSequence([state.config.seed, rank.index, state.index])
+        state.generator.manual_seed(int(mixed.generate_state(1)[0]))
+
+    state.before_update = own_random_numbers
+    own_random_numbers()
+
+
+def in_step(steps: Iterable[Step], rank: Rank) -> Iterator[Step]:
+    """The same steps; an interrupt of one process ends all of them after the same update.
+
+    Otherwise the others would wait for its gradients without end. Raises Interrupted.
+    """
+    if rank.count == 1:
+        yield from steps
+        return
+    group = dist.new_group(backend="gloo")  # asks no GPU
+    with interrupts_held() as interrupted:
+        for step in steps:
+            yield step
+            number = torch.tensor(interrupted())
+            dist.all_reduce(number, dist.ReduceOp.MAX, group=group)
+            if number:
+                raise Interrupted("another process was interrupted", int(number))

@@ -3,6 +3,7 @@
 Home: notebook 01.
 """
 
+import errno
 import os
 import platform
 import random
@@ -139,15 +140,35 @@ def provenance(device: torch.device) -> dict:
     }
 
 
+def write_synced(path: Path, content: bytes) -> None:
+    """Write content to path, and return only when it is on the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Put content at path at once: written beside it, flushed to disk, then renamed."""
     beside = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(beside, content)
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a folder's names on the disk, where the system can (Windows opens no folders)."""
+    if os.name != "posix":
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:  # some network drives, Colab's among them, know files alone
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(number)

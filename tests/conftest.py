@@ -19,6 +19,14 @@ def bundle():
 
 
 @pytest.fixture
+def batches(bundle):
+    return [
+        (torch.stack([bundle[i][0] for i in part]), bundle.labels[part.start : part.stop])
+        for part in (range(8), range(8, 16), range(16, 20))
+    ]
+
+
+@pytest.fixture
 def process():
     return DiffusionProcess()
 

@@ -1,11 +1,14 @@
 """Several processes: they compute one gradient, and write one run."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import runs
 import torch
 
 from cdiff_helpers.data import ResidentLoader
@@ -91,6 +94,40 @@ def test_torchrun_trains_one_run_and_goes_on_with_it(tmp_path):
     assert "is finished" in train("--resume").stdout
     refused = train()
     assert refused.returncode != 0 and "holds a run already" in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_two_processes_are_stopped_and_resumed_to_the_same_weights(number, tmp_path):
+    """Against two that were not stopped: the same weights, averages and losses, bit for bit."""
+
+    def start(folder, *more):
+        words = ["train", "--out", folder, "--updates", "60", "--batch-size", "8", "--seed", "3"]
+        words += ["--device", "cpu", "--source", "bundled", *more]
+        code = f"import sys, runs; sys.exit(runs.shell({words!r}))"  # with a small network
+        (tmp_path / "shell.py").write_text(code)
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        return subprocess.Popen(
+            [*TORCHRUN, "shell.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}, **pipes
+        )
+
+    whole = start("whole")
+    said = whole.communicate(timeout=300)[1]
+    assert whole.returncode == 0, said
+    stopped = start("cut")
+    while stopped.poll() is None and "loss=" not in stopped.stderr.read(80):
+        pass
+    stopped.send_signal(number)  # torchrun hands it to both of its processes
+    said = stopped.communicate(timeout=120)[1]
+    assert said.count("updates; run the cell again, or train with --resume") == 1, said
+    reached = load_checkpoint(tmp_path / "cut").index
+    assert 0 < reached < 60
+    resumed = start("cut", "--resume")
+    said = resumed.communicate(timeout=300)[1]
+    assert resumed.returncode == 0, said
+    one, other = (load_checkpoint(tmp_path / folder) for folder in ("whole", "cut"))
+    assert one.index == 60 and runs.same(one, other)
 
 
 if __name__ == "__main__":  # one of torchrun's processes

@@ -22,6 +22,7 @@ import score_reference
 import train_judge
 import train_reference
 
+COURSE = execute.Path("/elsewhere/course")
 PNG = base64.b64encode(b"\x89PNG a picture").decode()
 
 
@@ -42,7 +43,7 @@ def executed():
     models["b"]["buffers"] = [{"data": PNG, "encoding": "base64", "path": ["value"]}]
     view = {execute.VIEW: {"model_id": "box"}, "text/plain": "VBox(children=…)"}
     output = nbformat.v4.new_output("execute_result", view, execution_count=1)
-    said = nbformat.v4.new_output("stream", text=f"saved in {execute.Path.home()}/x")
+    said = nbformat.v4.new_output("stream", text=f"{execute.Path.home()}/x, {COURSE}/runs")
     cell = nbformat.v4.new_code_cell("box", outputs=[output, said], execution_count=1)
     cell.metadata["execution"] = {"shell.execute_reply": "now"}
     notebook = nbformat.v4.new_notebook(cells=[cell])
@@ -51,19 +52,19 @@ def executed():
 
 
 def test_a_widget_leaves_its_picture_and_what_its_label_says(executed):
-    execute.tidy(executed)
+    execute.tidy(executed, COURSE)
     picture, _, said = executed.cells[0].outputs
     assert picture.data["image/png"] == PNG and execute.VIEW not in picture.data
     assert picture.metadata["image/png"]["alt"] == "left: clean, right: noise"
     assert picture.data["text/plain"] == "<Still of a widget: left: clean, right: noise>"
     assert "widgets" not in executed.metadata and not executed.cells[0].metadata
-    assert said.text == "saved in ~/x"
+    assert said.text == "~/x, ~/.cdiff/runs"
     nbformat.validate(executed)
 
 
 def test_a_widget_leaves_its_words_and_its_curve_as_a_picture(executed):
     """An inline SVG would be stripped from a notebook that was opened and not run."""
-    execute.tidy(executed)
+    execute.tidy(executed, COURSE)
     words = executed.cells[0].outputs[1].data
     found = re.fullmatch(
         r'<img alt="loss 0.1" src="data:image/svg\+xml;base64,(.+)"><br>x &lt; 1<br><b>done</b>',

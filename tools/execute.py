@@ -1,6 +1,7 @@
 """Run notebooks and store their outputs: python tools/execute.py [NOTEBOOK …]
 
-All eight by default, at the cpu preset, in place. A notebook is written only if every cell ran.
+All eight by default, at the cpu preset, in place, in a course folder with the data and no runs.
+A notebook is written only if every cell ran.
 Widget views become stills, the pictures and words that the widget showed; widget state is dropped.
 """
 
@@ -10,13 +11,17 @@ import html
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+from cdiff_helpers.runtime import course_home
 
 HOUSE = Path(__file__).resolve().parent.parent
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -89,10 +94,21 @@ def new_output(data: dict, metadata: dict | None = None) -> nbformat.NotebookNod
     return nbformat.v4.new_output("display_data", data, metadata=metadata or {})
 
 
-def tidy(notebook: nbformat.NotebookNode) -> None:
+@contextmanager
+def empty_course() -> Iterator[Path]:
+    """A course folder with the data of the present one, without its runs: none is gone on with."""
+    data = course_home() / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "data").symlink_to(data, target_is_directory=True)
+        os.environ["CDIFF_HOME"] = folder
+        yield Path(folder)
+
+
+def tidy(notebook: nbformat.NotebookNode, course: Path) -> None:
     """Replace widget views by stills, drop widget state, timings and absolute paths."""
     models = notebook.metadata.pop("widgets", {}).get(STATE, {}).get("state", {})
-    home = str(Path.home())
+    places = {str(course): "~/.cdiff", str(Path.home()): "~"}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         outputs = []
@@ -102,11 +118,29 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
         for output in outputs:
             data = output.get("data", {})
             for holder, key in ((output, "text"), (data, "text/plain"), (data, "text/html")):
-                if key in holder:
-                    holder[key] = holder[key].replace(home, "~")
+                for place, told in places.items() if key in holder else ():
+                    holder[key] = holder[key].replace(place, told)
         if cell.cell_type == "code":
             cell.outputs = outputs
     notebook.metadata.get("language_info", {}).pop("version", None)
+
+
+def execute(path: Path, course: Path, *, write: bool) -> bool:
+    """Run one notebook and write it, if it ran through and is small enough: whether it did."""
+    start = time.monotonic()
+    try:
+        notebook = run(path.resolve())
+    except CellExecutionError as error:
+        print(f"{path.name}: {error}", file=sys.stderr)
+        return False
+    tidy(notebook, course)
+    size = len(nbformat.writes(notebook).encode())
+    print(f"{path.name}: {time.monotonic() - start:.0f} s, {size / 1e3:.0f} kB", flush=True)
+    if size > MAX_BYTES:
+        print(f"{path.name}: {size:,} bytes, more than {MAX_BYTES:,}", file=sys.stderr)
+    elif write:
+        nbformat.write(notebook, path)
+    return size <= MAX_BYTES
 
 
 def main() -> int:
@@ -117,22 +151,9 @@ def main() -> int:
     args = parser.parse_args()
     os.environ["CDIFF_PRESET"] = args.preset
     failed = 0
-    for path in args.notebooks or sorted((HOUSE / "notebooks").glob("*.ipynb")):
-        start = time.monotonic()
-        try:
-            notebook = run(path.resolve())
-        except CellExecutionError as error:
-            print(f"{path.name}: {error}", file=sys.stderr)
-            failed += 1
-            continue
-        tidy(notebook)
-        size = len(nbformat.writes(notebook).encode())
-        if size > MAX_BYTES:
-            print(f"{path.name}: {size:,} bytes, more than {MAX_BYTES:,}", file=sys.stderr)
-            failed += 1
-        elif not args.check:
-            nbformat.write(notebook, path)
-        print(f"{path.name}: {time.monotonic() - start:.0f} s, {size / 1e3:.0f} kB", flush=True)
+    with empty_course() as course:
+        for path in args.notebooks or sorted((HOUSE / "notebooks").glob("*.ipynb")):
+            failed += not execute(path, course, write=not args.check)
     return int(bool(failed))
 
 

@@ -26,17 +26,20 @@ class EpochShuffle(Sampler):
     """Every index once, in an order that depends on the seed and the epoch alone.
 
     Each pass is the next epoch; `set_epoch` goes to a chosen one, which is how a resumed run gets
-    the order it would have had.
+    the order it would have had. `workers` is the generator from which a DataLoader's workers draw
+    their seeds: it is set to the epoch's, too.
     """
 
-    def __init__(self, length: int, seed: int):
-        self.length, self.seed, self.epoch = length, seed, 0
+    def __init__(self, length: int, seed: int, workers: torch.Generator | None = None):
+        self.length, self.seed, self.epoch, self.workers = length, seed, 0, workers
 
     def __len__(self) -> int:
         return self.length
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+        if self.workers is not None:
+            self.workers.set_state(epoch_generator(self.seed, epoch).get_state())
 
     def __iter__(self) -> Iterator[int]:
         order = torch.randperm(self.length, generator=epoch_generator(self.seed, self.epoch))
@@ -58,13 +61,14 @@ def make_loader(
     The last batch of an epoch may be smaller. Raises ValueError for an empty data set or batch.
     """
     check_batches(data, batch_size)
+    generator = torch.Generator().manual_seed(seed)
     return DataLoader(
         data,
         batch_size=batch_size,
-        sampler=EpochShuffle(len(data), seed),
+        sampler=EpochShuffle(len(data), seed, generator),
         num_workers=num_workers,
         worker_init_fn=worker_init_fn,
-        generator=torch.Generator().manual_seed(seed),
+        generator=generator,
     )
 
 

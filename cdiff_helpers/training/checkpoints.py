@@ -1,0 +1,356 @@
+"""A run on disk, whole at every moment: the last two checkpoints, each with its digests.
+
+The newest lies in the run's folder, the one before in `previous`. A new one is written beside the
+newest, under names that end in `.new`, and moved in only when all of it is on the disk; whoever is
+killed in between leaves at least one whole set, and every set is found again by its `SHA256SUMS`,
+wherever its files lie by then.
+"""
+
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from cdiff_helpers.runtime import installed_version, sync_folder, write_synced, write_whole
+from cdiff_helpers.training.interrupts import Interrupted, interrupts_held
+from cdiff_helpers.training.loop import Diverged, OutOfMemory, Step, check_finite
+from cdiff_helpers.training.random_states import global_random
+from cdiff_helpers.training.state import TrainConfig, TrainState
+from cdiff_helpers.unet import ConditionalUNet
+
+STATEFUL = ("optimizer", "scheduler", "scaler")
+WEIGHT_FILES = ("model.safetensors", "ema.safetensors")
+FILES = ("config.json", "losses.json", *WEIGHT_FILES, "state.pt")
+SUMS = "SHA256SUMS"  # `sha256sum -c SHA256SUMS` reads it, too
+STOPS = (Interrupted, Diverged, OutOfMemory)  # what ends a run before its time
+PLACES = ("{}.new", "{}", "previous/{}")  # of a set's files, the newest set first
+CODE = ("diffusion.py", "unet.py", "data/loaders.py", "training/*.py")  # what decides a run
+
+
+def save_checkpoint(folder: str | Path, state: TrainState) -> None:
+    """Write the run into a folder, made where it is missing; the one that lay there is kept, too.
+
+    `config.json`, `losses.json`, `model.safetensors`, `ema.safetensors`, `state.pt` (optimiser,
+    schedule, scaler, random states, data order) and `SHA256SUMS`; the ones before in `previous`.
+    Raises OSError naming a folder that cannot be written, and Diverged rather than save a run that
+    has; either way what lay there stays as it was.
+    """
+    check_finite(state)
+    folder, contents = Path(folder), checkpoint_bytes(state)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        move_in(folder)  # what a killed process had written whole
+        write_set(folder, contents)
+    except OSError as error:
+        size = sum(map(len, contents.values())) / 1e6
+        raise OSError(
+            f"the run could not be saved in {folder} ({error.strerror or error}); expected a "
+            f"folder that can be written, with {3 * size:.0f} MB free. Choose another folder, or "
+            "make room: what was saved there before is whole."
+        ) from error
+    state.saved_index = state.index
+
+
+def checkpoint_bytes(state: TrainState) -> dict[str, bytes]:
+    """The contents of a checkpoint's files, by their names."""
+    config = {"training": asdict(state.config), "model": getattr(state.model, "config", None)}
+    rest = {name: getattr(state, name).state_dict() for name in STATEFUL}
+    rest |= {"index": state.index, "generator": state.generator.get_state()}
+    rest |= {"ema_updates": state.ema.num_updates, "data_order": state.data_order}
+    rest |= {"global_random": global_random()}
+    buffer = io.BytesIO()
+    torch.save(rest, buffer)
+    return {
+        "config.json": json.dumps(config | {"code": code_version()}, indent=2).encode(),
+        "losses.json": json.dumps(state.losses.tolist()).encode(),
+        "model.safetensors": tensor_bytes(state.model, state.index),
+        "ema.safetensors": tensor_bytes(state.ema.model, state.index),
+        "state.pt": buffer.getvalue(),
+    }
+
+
+def tensor_bytes(model: nn.Module, index: int) -> bytes:
+    """The model's weights as the bytes of a safetensors file that says after which update."""
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    return save_tensors(tensors, metadata={"index": str(index)})
+
+
+def code_version() -> str:
+    """The package's version, torch's, and a digest of the modules that decide how a run goes."""
+    package = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for path in (path for pattern in CODE for path in sorted(package.glob(pattern))):
+        digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
+    own, theirs = installed_version("cdiff-helpers"), torch.__version__
+    return f"cdiff-helpers {own}, code {digest.hexdigest()[:12]}, torch {theirs}"
+
+
+def sums(contents: dict[str, bytes]) -> bytes:
+    """A line for each file, as sha256sum writes it."""
+    return b"".join(map(sum_line, contents, contents.values()))
+
+
+def sum_line(name: str, content: bytes) -> bytes:
+    """The line of one file."""
+    return f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode()
+
+
+def write_set(folder: Path, contents: dict[str, bytes]) -> None:
+    """Write the files beside the newest ones, then move them in; what fails leaves nothing."""
+    new = {name: folder / PLACES[0].format(name) for name in contents}
+    complete = folder / PLACES[0].format(SUMS)
+    try:
+        for name, content in contents.items():
+            write_synced(new[name], content)
+        write_whole(complete, sums(contents))  # from here on it counts
+    except BaseException:
+        for path in (complete, *new.values()):  # without its sums the rest is no set
+            path.unlink(missing_ok=True)
+        raise
+    move_in(folder)
+
+
+def move_in(folder: Path) -> None:
+    """Put a whole new set in the newest one's place, and that one into `previous`.
+
+    Whatever moment it is stopped at, it can be called again.
+    """
+    coming, newest, previous = ([folder / p.format(n) for n in (*FILES, SUMS)] for p in PLACES)
+    if not coming[-1].exists():
+        return
+    if newest[-1].exists():  # its sums move last: while they are here, the rest is still to go
+        previous[-1].parent.mkdir(exist_ok=True)
+        move_all(newest, previous)
+    move_all(coming, newest)
+    sync_folder(folder)
+
+
+def move_all(sources: list[Path], targets: list[Path]) -> None:
+    """Rename the files that are there, in their order."""
+    for source, target in zip(sources, targets):
+        if source.exists():
+            os.replace(source, target)
+
+
+def read_set(folder: Path) -> tuple[dict[str, bytes], list[str]]:
+    """The newest whole set of files in the folder, and what was wrong with those after it.
+
+    Raises FileNotFoundError where there is no run and ValueError where no set is whole.
+    """
+    if not holds_run(folder):
+        raise FileNotFoundError(
+            f"there is no run in {folder}; expected the files that save_checkpoint writes. "
+            "Look into course_home()/runs for the runs of the notebooks."
+        )
+    wrong = []
+    for k, place in enumerate(PLACES):
+        if (listed := folder / place.format(SUMS)).is_file():
+            lines = listed.read_bytes()
+            found = find_set(folder, PLACES[k : k + 2], lines)
+            lost = [name for name in FILES if name not in found]
+            if not lost and sums(found) == lines:
+                return found, wrong
+            wrong.append(", ".join(place.format(name) for name in lost or [SUMS]))
+    told = "; ".join(wrong) or f"{SUMS} is missing"
+    raise ValueError(
+        f"the run in {folder} is damaged ({told}: not as it was written); it cannot go on. "
+        "Start a new one in another folder."
+    )
+
+
+def find_set(folder: Path, places: tuple[str, ...], lines: bytes) -> dict[str, bytes]:
+    """The files with the listed digests, from the first of the places where there is one.
+
+    (A process that was killed while it moved a set had moved some of its files to the next place.)
+    """
+    found = {}
+    for name in FILES:
+        paths = [folder / place.format(name) for place in places]
+        path = next((path for path in paths if path.is_file()), None)
+        if path and sum_line(name, content := path.read_bytes()) in lines:
+            found[name] = content
+    return found
+
+
+def holds_run(folder: str | Path) -> bool:
+    """Whether a run was saved in the folder, be it whole or not."""
+    names = [place.format(name) for place in PLACES for name in (SUMS, "state.pt")]
+    return any((Path(folder) / name).exists() for name in names)
+
+
+def load_checkpoint(
+    folder: str | Path, model: nn.Module | None = None, device: str | torch.device = "cpu"
+) -> TrainState:
+    """The run that `save_checkpoint` wrote, ready to go on.
+
+    Where the newest checkpoint is damaged, that is said and the one before is used. `model` is
+    needed only for a network that is not a ConditionalUNet; its weights are replaced. Raises
+    FileNotFoundError where there is no run, and ValueError where it is damaged or of another
+    network.
+    """
+    folder = Path(folder)
+    contents, wrong = read_set(folder)
+    try:
+        config, losses = (json.loads(contents[name]) for name in FILES[:2])
+        weights = [load_tensors(contents[name]) for name in WEIGHT_FILES]
+        rest = torch.load(io.BytesIO(contents["state.pt"]), weights_only=True)
+        training, network = config["training"], config["model"]
+        settings = TrainConfig(**training | {"betas": tuple(training["betas"])})
+    except Exception as error:  # json, safetensors, zip and pickle each have their own
+        raise ValueError(
+            f"the run in {folder} was not written by save_checkpoint ({type(error).__name__}: "
+            f"{error}); it cannot go on. Start a new one in another folder."
+        ) from error
+    if model is None:
+        model = ConditionalUNet(**known_network(folder, network))
+    refuse_differences(folder, network, getattr(model, "config", network))
+    state = TrainState(model.to(device), settings)
+    load_weights(folder, state, weights)
+    restore(state, rest, losses)
+    if wrong:
+        print(
+            f"{folder}: the newest checkpoint is damaged ({wrong[-1]}); this is the one before, "
+            f"after update {state.index}."
+        )
+    return state
+
+
+def known_network(folder: Path, network: dict | None) -> dict:
+    """The settings of the run's ConditionalUNet; raises ValueError where it is no such network."""
+    if network is None:
+        raise ValueError(
+            f"the run in {folder} is of another network than a ConditionalUNet; expected to be "
+            "given one to put its weights into. Call load_checkpoint(folder, model)."
+        )
+    return network
+
+
+def refuse_differences(folder: Path, there: dict | None, here: dict | None) -> None:
+    """Raise ValueError with each setting in which a saved run differs from what is asked for."""
+    there, here = (json.loads(json.dumps(d or {})) for d in (there, here))  # tuples become lists
+    told = "; ".join(
+        f"{name} is {here.get(name)!r}, there {there.get(name)!r}"
+        for name in there | here
+        if here.get(name) != there.get(name)
+    )
+    if told:
+        raise ValueError(
+            f"the run in {folder} is another one ({told}); expected the settings it was begun "
+            "with. Use those to go on, or take another folder for a new run."
+        )
+
+
+def load_weights(folder: Path, state: TrainState, weights: list[dict]) -> None:
+    """Put raw and averaged weights into the state; raise ValueError where they do not fit."""
+    try:
+        state.model.load_state_dict(weights[0])
+        state.ema.model.load_state_dict(weights[1])
+    except RuntimeError as error:
+        first = str(error).split("\n\t")[1] if "\n\t" in str(error) else str(error)
+        raise ValueError(
+            f"the weights in {folder} are of another network ({first.strip()}); expected those "
+            f"of a {type(state.model).__name__} with these sizes. Load them into their own network."
+        ) from error
+
+
+def restore(state: TrainState, rest: dict, losses: list[float]) -> None:
+    """Put the rest of a checkpoint into the state."""
+    for name in STATEFUL:
+        getattr(state, name).load_state_dict(rest[name])
+    state.generator.set_state(rest["generator"])
+    state.index, state.ema.num_updates = rest["index"], rest["ema_updates"]
+    state.data_order, state.global_random = rest["data_order"], rest["global_random"]
+    state.loss_record[: state.index] = torch.tensor(losses)
+    state.saved_index = state.index
+
+
+def open_run(folder: str | Path, model: nn.Module, config: TrainConfig) -> TrainState:
+    """The run in the folder, ready to go on, or a new one, saved at once: for a cell run twice.
+
+    The model's weights become the run's. Raises ValueError naming each setting in which the run
+    there differs, and OSError for a folder that cannot be written.
+    """
+    folder, device = Path(folder), next(model.parameters()).device
+    if not holds_run(folder):
+        state = TrainState(model, config)
+        save_checkpoint(folder, state)  # a folder that cannot be written is found out now
+        return state
+    state = load_checkpoint(folder, model, device)
+    told = {name: getattr(state.config, name) for name in (f.name for f in fields(config))}
+    refuse_differences(folder, told, asdict(config))
+    end = " It is finished." if state.index >= config.num_updates else ""
+    print(f"{folder} holds this run, {state.index} of {config.num_updates} updates done.{end}")
+    return state
+
+
+def extended(state: TrainState, num_updates: int) -> TrainState:
+    """A finished run with so many updates more: a new cycle of the learning rate begins.
+
+    Weights, average, AdamW's moments, random states and the data's order go on; the rate warms up
+    and falls again, since the first cycle has ended near 0. Raises ValueError for an unfinished
+    run.
+    """
+    done = state.config.num_updates
+    if state.index < done:
+        raise ValueError(
+            f"the run has done {state.index} of {done} updates; expected a finished one. Resume it "
+            "to its end first."
+        )
+    longer = asdict(state.config) | {"num_updates": done + num_updates, "cycle_start": done}
+    new = TrainState(state.model, TrainConfig(**longer))
+    rates = new.optimizer.state_dict()["param_groups"]
+    new.optimizer.load_state_dict(state.optimizer.state_dict() | {"param_groups": rates})
+    new.ema, new.generator, new.data_order = state.ema, state.generator, state.data_order
+    new.index, new.global_random = state.index, state.global_random
+    new.loss_record[:done] = state.losses
+    return new
+
+
+def checkpointed(
+    steps: Iterable[Step], state: TrainState, folder: str | Path, every_seconds: float = 60
+) -> Iterator[Step]:
+    """The same steps, with the run saved every so often, at the end, and when it is interrupted.
+
+    An interrupt (Ctrl-C, Jupyter's Stop, SIGTERM) waits until the present update is whole; then the
+    run is saved and Interrupted raised, a KeyboardInterrupt that says how to go on. A run that
+    fails within an update, diverges or runs out of memory keeps the checkpoint that it has.
+    """
+    saved, failed = time.monotonic(), False
+    with interrupts_held() as interrupted:
+        try:
+            for step in steps:
+                yield step
+                if interrupted():
+                    raise Interrupted(number=interrupted())
+                if time.monotonic() - saved >= every_seconds:
+                    failed = True  # until it is saved: a full disk is not tried twice
+                    save_checkpoint(folder, state)
+                    saved, failed = time.monotonic(), False
+        except STOPS as stop:
+            raise saying_how(stop, folder, state) from None
+        finally:
+            if state.whole and not failed:
+                save_checkpoint(folder, state)
+
+
+def saying_how(stop: BaseException, folder: str | Path, state: TrainState) -> BaseException:
+    """The same exception, with what is saved in the folder and how to go on from there."""
+    if isinstance(stop, Interrupted):
+        return Interrupted(
+            f"the run is saved in {folder} after {state.index} of {state.config.num_updates} "
+            "updates; run the cell again, or train with --resume, to go on",
+            stop.number,
+        )
+    kept = f"The run in {folder} is as it was after {state.saved_index} updates."
+    if state.saved_index is None:
+        kept = f"Nothing of it was saved in {folder} yet."
+    return type(stop)(f"{stop} {kept}")

@@ -1,0 +1,227 @@
+"""The loop: one update after the other, each whole or not at all.
+
+DDPM (arXiv:2006.11239), algorithm 1.
+"""
+
+import itertools
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.training.losses import diffusion_loss, drop_labels
+from cdiff_helpers.training.random_states import restore_global_random
+from cdiff_helpers.training.state import TrainState, autocast
+
+LOOK_EVERY = 20  # updates on a GPU, which has to finish its work before it can be asked
+SETTLED = 50  # updates before which a loss says nothing about a run, however short its warm-up
+HARDLY = 0.8  # of the loss at the beginning: a run above it has learnt hardly anything
+FULL = ("out of memory", "can't allocate memory")  # CUDA's and MPS's words, and the CPU's
+
+
+class Diverged(RuntimeError):
+    """A loss or a gradient is not a finite number, so no update after it can be."""
+
+
+class OutOfMemory(RuntimeError):
+    """The device has no room for a batch of this size."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update: its number from 0, the loss before it (0-d tensor), and its learning rate."""
+
+    index: int
+    loss: Tensor
+    learning_rate: float
+
+
+def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Iterator[Step]:
+    """Train state.model, yielding a `Step` after each update until config.num_updates are done.
+
+    DDPM, algorithm 1, with labels dropped. `loader` gives (x0, y) and is gone through as often as
+    that takes; a state that has done k updates goes on with the loader's batch k. Raises ValueError
+    for a loader unlike the one before, Diverged, and OutOfMemory.
+    """
+    config, generator, null_class = state.config, state.generator, state.model.null_class
+    prepare(state, loader)
+    for x0, y in endless(loader, state.index):
+        if state.index >= config.num_updates:
+            return check_finite(state)
+        learning_rate = state.scheduler.get_last_lr()[0]
+        with one_update(state):
+            x0, y = x0.to(state.device), y.to(state.device)
+            y = drop_labels(y, config.label_drop, null_class=null_class, generator=generator)
+            with autocast(state.device, config.precision):
+                loss = diffusion_loss(
+                    state.network,
+                    process,
+                    x0,
+                    y,
+                    generator,
+                    time_distribution=config.time_distribution,
+                    weighting=config.loss_weighting,
+                )
+            update(state, loss)
+        yield Step(state.index - 1, state.losses[-1], learning_rate)
+
+
+def update(state: TrainState, loss: Tensor) -> None:
+    """One optimiser step down the loss's gradient, the schedule's next step, and the average's."""
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scaler.scale(loss).backward()
+    state.scaler.unscale_(state.optimizer)  # clip the true gradient, not the scaled one
+    length = nn.utils.clip_grad_norm_(state.model.parameters(), state.config.max_grad_norm)
+    state.loss_record[state.index] = loss.detach()
+    stop_unless_finite(state, length)
+    scale = state.scaler.get_scale()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    stepped = state.scaler.get_scale() >= scale  # it shrinks where float16 overflowed: no step then
+    more = state.scheduler.last_epoch + 1 < state.scheduler.total_steps  # past it the rate rises
+    if stepped and more:
+        state.scheduler.step()
+    state.ema.update(state.model)
+
+
+@contextmanager
+def one_update(state: TrainState) -> Iterator[None]:
+    """The block is one update: `state.whole` is False within it, and after one that failed.
+
+    Raises OutOfMemory, which names the batch size to try, where the device is full.
+    """
+    state.whole = False
+    state.before_update()
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in FULL):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+        state.optimizer.zero_grad(set_to_none=True)
+        raise OutOfMemory(memory_words(state)) from None
+    state.index += 1
+    state.whole = True
+
+
+def memory_words(state: TrainState) -> str:
+    """What to do where a batch does not fit."""
+    size, where = state.config.batch_size, state.device
+    room = ""
+    if where.type == "cuda":
+        torch.cuda.empty_cache()
+        free, total = (n / 2**30 for n in torch.cuda.mem_get_info(where))
+        room = f" (now {free:.1f} of {total:.1f} GiB are free)"
+    smaller = 2 ** ((size - 1).bit_length() - 1) if size > 1 else 1  # the power of two below
+    return (
+        f"the memory of {where} does not hold a batch of {size} pictures{room}; expected one that "
+        f"fits. Begin a run in another folder with batch_size={smaller} (--batch-size {smaller}), "
+        "and close other notebooks that use the device."
+    )
+
+
+def stop_unless_finite(state: TrainState, length: Tensor) -> None:
+    """Note whether the newest loss and the gradient's length are finite; on the CPU stop at once.
+
+    float16's scaler skips updates whose gradients overflow, so there the loss alone counts.
+    """
+    finite = state.loss_record[state.index].isfinite()
+    state.finite &= finite if state.scaler.is_enabled() else finite & length.isfinite()
+    if state.device.type == "cpu" or state.index % LOOK_EVERY == 0:
+        check_finite(state)
+
+
+def check_finite(state: TrainState) -> None:
+    """Raise Diverged, with what to lower, unless all losses and gradients so far were finite."""
+    if state.finite:
+        return
+    state.whole = False
+    record, settings = state.loss_record.tolist(), state.config
+    wrong = [i for i, loss in enumerate(record) if not abs(loss) < float("inf")]
+    where = f"the loss is {record[wrong[0]]} at update {wrong[0]}" if wrong else (
+        f"a gradient is not finite near update {state.index}"
+    )  # fmt: skip
+    raise Diverged(
+        f"{where}; expected finite numbers, and nothing mends a run after this. Begin one in "
+        f"another folder with a lower learning_rate ({settings.learning_rate / 10:.0e}, say, for "
+        f"{settings.learning_rate:.0e}), a max_grad_norm below {settings.max_grad_norm:g}, or "
+        'precision="float32".'
+    )
+
+
+def watched(
+    steps: Iterable[Step], state: TrainState, tell: Callable[[str], None] = print
+) -> Iterator[Step]:
+    """The same steps; a run that has hardly learnt when its warm-up is over is pointed out once."""
+    after = max(round(state.config.warmup * state.config.num_updates), SETTLED)
+    for step in steps:
+        if step.index + 1 == after and (words := slow_start(state.losses[:after])):
+            tell(words)
+        yield step
+
+
+def slow_start(losses: Tensor) -> str:
+    """What to look for where the last of these losses are about as high as the first, else "".
+
+    A network that says nothing has a loss near 1.
+    """
+    first, now = losses[:5].mean().item(), losses[-20:].mean().item()
+    if now < HARDLY * min(first, 1):
+        return ""
+    return (
+        f"After {len(losses)} updates the loss is {now:.2f}, at the beginning it was {first:.2f}: "
+        "the network has hardly learnt. Look for a learning rate far too high or too low, pictures "
+        "that are not in [-1, 1], gradients that do not reach the weights, or noise drawn twice."
+    )
+
+
+def prepare(state: TrainState, loader: Iterable) -> None:
+    """Have the network learn, and a resumed run go on with its own data and random numbers."""
+    state.network.train()
+    check_data_order(state, loader)
+    restore_global_random(state)
+
+
+def check_data_order(state: TrainState, loader: Iterable) -> None:
+    """Note the loader's order in a new run; raise ValueError where a resumed one got another.
+
+    The order is what gives batch k after a resume the pictures that it would have had.
+    """
+    sampler = getattr(loader, "sampler", None)
+    order = {"batches an epoch": len(loader)}
+    for name in ("batch_size", "seed", "flip"):
+        value = getattr(loader, name, getattr(sampler, name, None))
+        if isinstance(value, int):  # booleans are, too
+            order[name] = value
+    if state.index and state.data_order not in ({}, order):
+        told = "; ".join(
+            f"{name} is {order.get(name)}, was {state.data_order.get(name)}"
+            for name in state.data_order | order
+            if order.get(name) != state.data_order.get(name)
+        )
+        raise ValueError(
+            f"the loader is not the one that this run began with ({told}); expected the same data "
+            "and settings. Make it as it was, or begin a run in another folder."
+        )
+    state.data_order = order
+
+
+def endless(loader: Iterable, start: int = 0) -> Iterator:
+    """The loader's batches over and over, beginning with batch number `start` of that sequence.
+
+    Epoch e is asked for by `set_epoch` where the loader or its sampler has one. Raises ValueError
+    for a loader without batches.
+    """
+    if len(loader) < 1:
+        raise ValueError("the loader has no batches; expected at least one. Is the data set empty?")
+    first, skip = divmod(start, len(loader))
+    shuffled = loader if hasattr(loader, "set_epoch") else getattr(loader, "sampler", None)
+    for epoch in itertools.count(first):
+        if hasattr(shuffled, "set_epoch"):
+            shuffled.set_epoch(epoch)
+        yield from itertools.islice(loader, skip, None)
+        skip = 0
