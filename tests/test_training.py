@@ -1,6 +1,8 @@
 """Training: the loss by models that know, the loop by what it must repeat."""
 
 import dataclasses
+import math
+import re
 
 import pytest
 import torch
@@ -226,21 +228,30 @@ def test_the_same_seed_trains_the_same_weights(batches, short_process):
     assert first != [step.loss.item() for step in train(other, short_process, batches)]
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"num_updates": 0}, "num_updates is 0"),
-        ({"time_distribution": "normal"}, "time_distribution is 'normal'"),
-        (
-            {"loss_weighting": "snr"},
-            "loss_weighting is 'snr'; expected one of none, velocity, min-snr",
-        ),
-        ({"precision": "half"}, "precision is 'half'"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(changes, words):
-    with pytest.raises(ValueError, match=words):
-        TrainConfig(**changes)
+IMPOSSIBLE = [
+    *(("num_updates", v, "at least 1") for v in (0, -3, 2.5, "9", None, True, math.nan)),
+    *(("batch_size", v, "at least 1, such as 128") for v in (0, -1, 12.0, "64", None)),
+    *(("seed", v, "a whole number from 0") for v in (-1, 2**32, 0.5, "0", None)),
+    *(("learning_rate", v, "a number above 0") for v in (0, -1e-3, math.inf, math.nan, "1e-3")),
+    *(("warmup", v, "a share of the updates from 0 to 1") for v in (-0.1, 1.1, math.nan, None)),
+    *(("betas", v, "two numbers from 0") for v in ((0.9,), (0.9, 1.0), 0.9, ("a", "b"), (1, 2, 3))),
+    *(("weight_decay", v, "a number of at least 0") for v in (-1, math.inf, "0")),
+    *(("max_grad_norm", v, "a number above 0") for v in (0, -1, math.nan)),
+    *(("label_drop", v, "a probability from 0 to 1") for v in (-0.1, 10, math.nan, "0.1", None)),
+    *(("ema_decay", v, "a number from 0 to below 1") for v in (1.0, 1, -0.5, math.nan)),
+    *(("time_distribution", v, "one of uniform, logit-normal") for v in ("normal", None, 1)),
+    *(("loss_weighting", v, "one of none, velocity, min-snr") for v in ("snr", None)),
+    *(("precision", v, "one of auto, float32") for v in ("half", "bf16", 32)),
+    *(("cycle_start", v, "0 in a run") for v in (-1, 0.5, "0")),
+    ("cycle_start", 5_000, "below num_updates, which is 5000"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "words"), IMPOSSIBLE)
+def test_settings_that_cannot_be_are_refused(name, value, words):
+    with pytest.raises(ValueError, match=re.escape(f"{name} is {value!r}; expected ")) as told:
+        TrainConfig(**{name: value})
+    assert words in str(told.value)
 
 
 def test_a_presets_sizes_become_settings():

@@ -549,6 +549,16 @@ def test_a_monitor_ends_at_once_where_an_interrupt_came(displayed):
     assert "after 12 of 30" in curve.value and not drawn
 
 
+def test_a_monitor_of_a_finished_run_shows_it(displayed):
+    run, pictures = Run(30), torch.rand(2, 3, 8, 8)
+    list(run.steps())
+    assert list(monitor(run.steps(), run, sample=lambda: pictures)) == []
+    words, curve, image, _ = displayed[0].children
+    assert words.value == "30 of 30 updates · none of them now"
+    assert "after 30 of 30" in curve.value
+    assert np.asarray(Picture.open(io.BytesIO(image.value))).shape == (24, 48, 3)
+
+
 def test_what_goes_wrong_in_a_monitor_does_not_stop_the_run(displayed):
     run = Run(5)
     wrong = monitor(run.steps(), run, sample=lambda: 1 / 0, sample_seconds=0, every_seconds=100)

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from cdiff_helpers.runtime import installed_version, sync_folder, write_synced, 
 from cdiff_helpers.training.interrupts import Interrupted, interrupts_held
 from cdiff_helpers.training.loop import Diverged, OutOfMemory, Step, check_finite
 from cdiff_helpers.training.random_states import global_random
-from cdiff_helpers.training.state import TrainConfig, TrainState
+from cdiff_helpers.training.state import TrainConfig, TrainState, is_a
 from cdiff_helpers.unet import ConditionalUNet
 
 STATEFUL = ("optimizer", "scheduler", "scaler")
@@ -300,6 +301,8 @@ def extended(state: TrainState, num_updates: int) -> TrainState:
     run.
     """
     done = state.config.num_updates
+    if not is_a(Integral, num_updates) or num_updates < 1:
+        raise ValueError(f"num_updates is {num_updates!r}; expected at least 1 more update.")
     if state.index < done:
         raise ValueError(
             f"the run has done {state.index} of {done} updates; expected a finished one. Resume it "
@@ -324,6 +327,8 @@ def checkpointed(
     run is saved and Interrupted raised, a KeyboardInterrupt that says how to go on. A run that
     fails within an update, diverges or runs out of memory keeps the checkpoint that it has.
     """
+    if not every_seconds >= 0:
+        raise ValueError(f"every_seconds is {every_seconds}; expected at least 0, such as 60.")
     saved, failed = time.monotonic(), False
     with interrupts_held() as interrupted:
         try:

@@ -5,6 +5,7 @@ DDPM (arXiv:2006.11239), algorithm 1, with classifier-free guidance's dropped la
 """
 
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
@@ -26,11 +27,17 @@ def drop_labels(
 
     Classifier-free guidance, algorithm 1. Raises ValueError unless 0 <= p <= 1.
     """
-    if not 0 <= p <= 1:
-        raise ValueError(f"p is {p}; expected a probability from 0 to 1, such as 0.1.")
+    if not (isinstance(p, Real) and 0 <= p <= 1):
+        raise ValueError(f"p is {p!r}; expected a probability from 0 to 1, such as 0.1.")
     device = y.device if generator is None else generator.device
     coins = torch.rand(y.shape, generator=generator, device=device).to(y.device)  # (B,) in [0, 1)
     return torch.where(coins < p, null_class, y)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless the value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")
 
 
 def draw_times(
@@ -43,8 +50,9 @@ def draw_times(
 
     "uniform" is DDPM's; "logit-normal" (Esser et al. 2024, arXiv:2403.03206, section 3.1) squashes
     a standard normal, so that the middle of the process is seen often; one time in ten is uniform
-    all the same, so that the ends are seen too.
+    all the same, so that the ends are seen too. Raises ValueError for another distribution.
     """
+    check_choice("distribution", distribution, TIME_DISTRIBUTIONS)
     device = "cpu" if generator is None else generator.device
     uniform = torch.randint(0, num_steps, (count,), generator=generator, device=device)
     if distribution == "uniform":
@@ -62,8 +70,9 @@ def loss_weights(alpha_bar: Tensor, weighting: str = "none") -> Tensor:
     prediction by √ᾱ_t times what v does, this is the velocity's squared error (Salimans & Ho 2022,
     arXiv:2202.00512, section 4: "SNR + 1" weighting), which counts noisy pictures as much as clean.
     "min-snr" is min(SNR, γ) / SNR with SNR = ᾱ_t / (1 - ᾱ_t) (Hang et al. 2023, arXiv:2303.09556,
-    section 3.4), which counts nearly clean pictures less.
+    section 3.4), which counts nearly clean pictures less. Raises ValueError for another weighting.
     """
+    check_choice("weighting", weighting, LOSS_WEIGHTINGS)
     if weighting == "none":
         return torch.ones_like(alpha_bar)
     if weighting == "velocity":

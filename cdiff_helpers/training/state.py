@@ -83,18 +83,22 @@ SETTINGS = {
 
 def check_settings(config: TrainConfig) -> None:
     """Raise ValueError unless each of the settings is one that SETTINGS allows."""
-    for name, (kind, allowed, words) in SETTINGS.items():
-        value = getattr(config, name)
-        values = value if isinstance(value, tuple) else (value,)
-        if len(values) != 1 + (name == "betas") or not all(
-            is_a(kind, one) and allowed(one) for one in values
-        ):
-            raise ValueError(f"{name} is {value!r}; expected {words}.")
+    for name in SETTINGS:
+        check_setting(name, getattr(config, name))
     if config.cycle_start >= config.num_updates:
         raise ValueError(
             f"cycle_start is {config.cycle_start}; expected below num_updates, which is "
             f"{config.num_updates}."
         )
+
+
+def check_setting(name: str, value: object) -> None:
+    """Raise ValueError unless a setting of that name may have the value."""
+    kind, allowed, words = SETTINGS[name]
+    values = value if isinstance(value, tuple) else (value,)
+    count = 2 if name == "betas" else 1
+    if len(values) != count or not all(is_a(kind, one) and allowed(one) for one in values):
+        raise ValueError(f"{name} is {value!r}; expected {words}.")
 
 
 class EMA:
@@ -106,8 +110,7 @@ class EMA:
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay is {decay}; expected at least 0 and below 1, such as 0.999.")
+        check_setting("ema_decay", decay)
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay, self.num_updates = decay, 0
 

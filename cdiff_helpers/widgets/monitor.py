@@ -81,6 +81,8 @@ class RunDisplay:
         """One line: updates, loss, learning rate, images a second, and the time that is left."""
         config, done = self.state.config, self.state.index
         total, batch = config.num_updates, config.batch_size
+        if step is None:  # a finished run, or one that failed in its first update
+            return f"{done:,} of {total:,} updates · none of them now"
         passed = max(time.monotonic() - self.since - self.drawing, 1e-9)
         rate = max(done - self.first, 1) * batch / passed
         left = f"{(total - done) * batch / rate:,.0f} s left"
@@ -133,8 +135,7 @@ def monitor(
             if sample and now - sampled >= sample_seconds:
                 shown.draw()
                 sampled = time.monotonic()
-        if sample and step is not None:  # not after an interrupt: who stops does not want to wait
+        if sample:  # not after an interrupt: who stops does not want to wait
             shown.draw()
     finally:
-        if step is not None:
-            shown.renew(step, ended=True)
+        shown.renew(step, ended=True)
