@@ -7,6 +7,7 @@ and t runs over 0 … T-1.
 
 import math
 from collections.abc import Callable
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ def cosine_alpha_bar(num_steps: int, s: float = 0.008) -> Tensor:
 
     Improved DDPM, eq. 17: ᾱ = f(u) / f(0), f(u) = cos²(π/2 · (u + s) / (1 + s)), u = (t + 1) / T.
     """
+    check_num_steps(num_steps)
     u = torch.arange(1, num_steps + 1, dtype=torch.float64) / num_steps  # (T,)
     f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
     return f / math.cos(s / (1 + s) * math.pi / 2) ** 2
@@ -47,17 +49,19 @@ class DiffusionProcess(nn.Module):
         `noise` is drawn from the torch.Generator `generator` where it is not given.
         """
         check_pictures(x0, t, self.num_steps)
-        noise = gaussian_like(x0, generator) if noise is None else noise
+        noise = gaussian_like(x0, generator) if noise is None else check_like(x0, noise=noise)
         alpha_bar = look_up(self.alpha_bar, t, x0)  # (B,) -> (B, 1, 1, 1)
         return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise, noise
 
     def predict_x0(self, xt: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """The clean picture that xt and the noise eps imply, not clamped. DDPM, eq. 4 solved."""
+        check_pictures(xt, t, self.num_steps, eps=eps)
         alpha_bar = look_up(self.alpha_bar, t, xt)
         return (xt - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
 
     def predict_noise(self, xt: Tensor, t: Tensor, x0: Tensor) -> Tensor:
         """The noise that xt and the clean picture x0 imply. DDPM, eq. 4 solved for it."""
+        check_pictures(xt, t, self.num_steps, x0=x0)
         alpha_bar = look_up(self.alpha_bar, t, xt)
         return (xt - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
 
@@ -69,7 +73,8 @@ class DiffusionProcess(nn.Module):
         `t_prev` (B,) is any earlier time, -1 the clean picture, None t - 1. Skipping from t to
         t_prev is one step of a coarser chain, whose α is ᾱ_t / ᾱ_{t_prev}.
         """
-        t_prev = t - 1 if t_prev is None else t_prev
+        check_pictures(xt, t, self.num_steps, x0_hat=x0_hat)
+        t_prev = t - 1 if t_prev is None else check_earlier(t_prev, t)
         alpha_bar = look_up(self.alpha_bar, t, xt)
         alpha_bar_prev = look_up(self.alpha_bar, t_prev, xt)
         alpha = alpha_bar / alpha_bar_prev
@@ -97,46 +102,81 @@ def cosine_betas(num_steps: int) -> Tensor:
 
 def gaussian_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal noise shaped like x, drawn where the generator lives, moved to x's device."""
+    if generator is not None:
+        check_is(torch.Generator, "Try torch.Generator().manual_seed(0).", generator=generator)
     device = x.device if generator is None else generator.device
     return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
 
 
 def check_num_steps(num_steps: int) -> None:
     """Raise ValueError unless num_steps is a whole number of at least 1."""
-    if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 1:
+    check_whole("num_steps", num_steps, hint=". Try 1000, as DDPM does")
+
+
+def check_whole(name: str, value: int, lowest: int = 1, *, hint: str = "") -> None:
+    """Raise ValueError unless the value is a whole number of at least `lowest`; True is none."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < lowest:
         raise ValueError(
-            f"num_steps is {num_steps!r}; a diffusion process needs a whole number of at least 1 "
-            "steps. Try DiffusionProcess(num_steps=1000)."
+            f"{name} is {value!r}; expected a whole number of at least {lowest}{hint}."
         )
+
+
+def check_number(name: str, value: float, hint: str = "") -> None:
+    """Raise ValueError unless the value is a finite number; True is none."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}; expected a finite number.{hint}")
+
+
+def check_is(kind: type, hint: str = "", **values: object) -> None:
+    """Raise ValueError unless each of the named values is of that type."""
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            told = f"{name} is {described(value)}; expected a {kind.__module__}.{kind.__name__}."
+            raise ValueError(f"{told} {hint}".rstrip())
+
+
+def described(value: object) -> str:
+    """A value for a sentence: a tensor by its type, shape and device, others as they print."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)} on {value.device}"
+    words = repr(value)
+    return words if len(words) < 80 and "\n" not in words else f"a {type(value).__name__}"
 
 
 def check_betas(betas: Tensor, num_steps: int) -> Tensor:
     """The given betas as float64 (T,); raises ValueError unless there are T of them in (0, 1)."""
-    betas = torch.as_tensor(betas, dtype=torch.float64)
+    try:
+        betas = torch.as_tensor(betas, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"betas is {betas!r}; expected {num_steps} numbers in (0, 1).") from None
     if betas.shape != (num_steps,):
         raise ValueError(
-            f"betas has shape {tuple(betas.shape)}; num_steps={num_steps} needs ({num_steps},). "
-            "Give one beta per step or change num_steps."
+            f"betas has shape {tuple(betas.shape)}; expected ({num_steps},) for num_steps="
+            f"{num_steps}. Give one beta per step or change num_steps."
         )
     if not bool(((betas > 0) & (betas < 1)).all()):
         raise ValueError(
-            f"betas lie in [{betas.min():.4g}, {betas.max():.4g}]; each must be inside (0, 1). "
+            f"betas lie in [{betas.min():.4g}, {betas.max():.4g}]; expected each inside (0, 1). "
             f"Clamp them, as the cosine schedule does: betas.clamp(1e-5, {MAX_BETA})."
         )
     return betas
 
 
-def check_pictures(x: Tensor, t: Tensor, num_steps: int) -> None:
-    """Raise ValueError unless x is a float batch and t holds one time in 0 … T-1 for each."""
+def check_pictures(x: Tensor, t: Tensor, num_steps: int, **others: Tensor) -> None:
+    """Raise ValueError unless x is a float batch and t holds one time in 0 … T-1 for each.
+
+    The other tensors must be like x.
+    """
+    check_is(Tensor, "Try torch.as_tensor(…).", pictures=x, t=t)
     if not x.is_floating_point():
         raise ValueError(
             f"the pictures have dtype {x.dtype}; expected floats in [-1, 1]. "
             "Convert them with cdiff_helpers.data.to_model_range first."
         )
-    if t.dtype != torch.int64 or t.shape != x.shape[:1]:
+    if t.dtype != torch.int64 or t.shape != x.shape[:1] or t.device != x.device:
         raise ValueError(
-            f"t has shape {tuple(t.shape)} and dtype {t.dtype}; expected one int64 time per "
-            f"picture, shape ({x.shape[0]},). Try torch.full(({x.shape[0]},), 500)."
+            f"t is {described(t)}; expected one int64 time per picture, shape ({len(x)},) on "
+            f"{x.device}. Try torch.full(({len(x)},), 500)."
         )
     # On an accelerator this look would wait for the device; gather() raises there instead.
     if t.device.type == "cpu" and t.numel() and not 0 <= int(t.min()) <= int(t.max()) < num_steps:
@@ -144,14 +184,46 @@ def check_pictures(x: Tensor, t: Tensor, num_steps: int) -> None:
             f"t holds values from {int(t.min())} to {int(t.max())}; expected 0 … {num_steps - 1} "
             f"(counted from 0). Draw it with torch.randint(0, {num_steps}, …)."
         )
+    if others:
+        check_like(x, **others)
+
+
+def check_like(x: Tensor, **others: Tensor) -> Tensor:
+    """The last of the named tensors; raises ValueError unless all are floats shaped like x."""
+    for name, other in others.items():
+        same = isinstance(other, Tensor) and other.is_floating_point()
+        if not same or other.shape != x.shape or other.device != x.device:
+            raise ValueError(
+                f"{name} is {described(other)}; expected floats like the pictures', of shape "
+                f"{tuple(x.shape)} on {x.device}."
+            )
+    return other
+
+
+def check_earlier(t_prev: Tensor, t: Tensor) -> Tensor:
+    """t_prev as it is; raises ValueError unless it holds an earlier time, or -1, for each of t."""
+    if not isinstance(t_prev, Tensor) or (t_prev.dtype, t_prev.shape) != (t.dtype, t.shape):
+        raise ValueError(
+            f"t_prev is {described(t_prev)}; expected int64 times of shape {tuple(t.shape)}, or "
+            "None for t - 1."
+        )
+    if t.device.type == "cpu" and not ((t_prev >= -1) & (t_prev < t)).all():
+        raise ValueError(
+            f"t_prev is {t_prev.tolist()} for t = {t.tolist()}; expected an earlier time for each, "
+            "or -1 for the clean picture."
+        )
+    return t_prev
 
 
 def check_same_num_steps(model: Callable, process: DiffusionProcess) -> None:
     """Raise ValueError where a network was made for another number of steps than the process."""
+    check_is(DiffusionProcess, process=process)
+    if not callable(model):
+        raise ValueError(f"model is {described(model)}; expected a network, f(xt, t, y) -> eps.")
     num_steps = getattr(model, "num_steps", process.num_steps)
     if num_steps != process.num_steps:
         raise ValueError(
             f"the network was made for num_steps={num_steps}, the process has "
-            f"{process.num_steps}; the same t would mean different noise. "
+            f"{process.num_steps}; expected the same, since the same t would mean different noise. "
             f"Use DiffusionProcess(num_steps={num_steps})."
         )

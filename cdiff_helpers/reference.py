@@ -10,6 +10,7 @@ from pathlib import Path
 from safetensors.torch import load as load_tensors
 
 from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.runtime import whole_bytes
 from cdiff_helpers.unet import ConditionalUNet
 
 REFERENCE = Path(__file__).parent / "bundled" / "reference"
@@ -23,15 +24,13 @@ def load_reference(
     The card (dict) tells the seed, settings, images seen, minutes, hardware, every loss and what
     samples looked like on the way. Raises RuntimeError where the files are missing or damaged.
     """
-    folder = REFERENCE if folder is None else Path(folder)
-    try:
-        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        weights = (folder / "ema.safetensors").read_bytes()
-    except (OSError, ValueError) as error:
-        raise RuntimeError(f"{folder} is damaged ({error}); install the package again") from error
+    folder = REFERENCE if folder is None else Path(str(folder))
+    card = json.loads(whole_bytes(folder / "card.json"))
+    weights = whole_bytes(folder / "ema.safetensors")
     if hashlib.sha256(weights).hexdigest() != card["sha256"]:
         raise RuntimeError(
-            f"{folder}/ema.safetensors is not the one made; install the package again"
+            f"{folder}/ema.safetensors is not the card's; expected the weights that it describes: "
+            "install the package again"
         )
     model = ConditionalUNet(**card["model"])
     model.load_state_dict({name: w.float() for name, w in load_tensors(weights).items()})
@@ -43,18 +42,15 @@ def reference_scores(of: str) -> list[dict]:
 
     `of` is "guidance" (by `guidance_scale`), "solvers" (by `solver`, `num_steps`) or "snapshots"
     (by `images_seen`). Each holds the case's options and `evaluation.score`'s answer. Raises
-    RuntimeError where the record is missing or of other weights.
+    ValueError for another word, RuntimeError where the record is damaged or of other weights.
     """
-    try:
-        record = json.loads((REFERENCE / "scores.json").read_text(encoding="utf-8"))
-        card = json.loads((REFERENCE / "card.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    if of not in ("guidance", "solvers", "snapshots"):
+        raise ValueError(f"of is {of!r}; expected guidance, solvers or snapshots.")
+    record = json.loads(whole_bytes(REFERENCE / "scores.json"))
+    if record["weights"] != json.loads(whole_bytes(REFERENCE / "card.json"))["sha256"]:
         raise RuntimeError(
-            f"{REFERENCE} is damaged ({error}); install the package again"
-        ) from error
-    if record["weights"] != card["sha256"]:
-        raise RuntimeError(
-            f"{REFERENCE}/scores.json is of other weights; install the package again"
+            f"{REFERENCE}/scores.json is of other weights; expected those of the card: install the "
+            "package again"
         )
     found = [entry["case"] | entry for entry in record["scores"] if entry["case"]["of"] == of]
     keys = ("guidance_scale", "solver", "num_steps", "images_seen")

@@ -4,17 +4,20 @@ Home: notebook 01.
 """
 
 import errno
+import hashlib
 import os
 import platform
 import random
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import torch
 
+SUMS = "SHA256SUMS"  # `sha256sum -c SHA256SUMS` reads it, too
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "ipywidgets", "safetensors")
 
 
@@ -52,7 +55,7 @@ def course_preset(name: str | None = None) -> Preset:
     name = name or os.environ.get("CDIFF_PRESET")
     if not name:
         name = "cpu" if pick_device().type == "cpu" else "gpu"
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(
             f"the preset is {name!r}; expected one of {', '.join(PRESETS)}. "
             "Unset CDIFF_PRESET to have it chosen for this machine."
@@ -70,7 +73,7 @@ def pick_device(name: str = "auto") -> torch.device:
         if name == "cpu" and torch.backends.mps.is_available():
             name = "mps"
     try:
-        device = torch.device(name)
+        device = torch.device(str(name))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
@@ -86,8 +89,8 @@ def seed_everything(seed: int) -> None:
     For scripts and notebooks. The course's own functions never touch the global generators: they
     take a `generator` or a `seed`. Raises ValueError unless 0 <= seed < 2**32.
     """
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"the seed is {seed}; expected a whole number from 0 to {2**32 - 1}.")
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**32:
+        raise ValueError(f"the seed is {seed!r}; expected a whole number from 0 to {2**32 - 1}.")
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -138,6 +141,33 @@ def provenance(device: torch.device) -> dict:
         "hardware": f"{processor_name()}, {torch.get_num_threads()} threads, {device.type}",
         "versions": versions | {name: installed_version(name) for name in PACKAGES},
     }
+
+
+def digest_line(name: str, content: bytes) -> bytes:
+    """A file's line in SHA256SUMS, as sha256sum writes it."""
+    return f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode()
+
+
+def whole_bytes(path: Path) -> bytes:
+    """A bundled file's content, if its digest is the one listed in SHA256SUMS beside it.
+
+    Raises RuntimeError, which names the file, for any other.
+    """
+    remedy = "expected the file that came with the package: install the package again"
+    try:
+        content, listed = path.read_bytes(), (path.parent / SUMS).read_bytes()
+    except OSError as error:
+        raise RuntimeError(f"{path} is damaged ({error}); {remedy}") from error
+    if digest_line(path.name, content) not in listed.splitlines(keepends=True):
+        raise RuntimeError(f"{path} is damaged (its sha256 is another one); {remedy}")
+    return content
+
+
+def write_digests(folder: Path) -> None:
+    """Write SHA256SUMS for the files of a bundled folder."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != SUMS)
+    lines = [digest_line(path.name, path.read_bytes()) for path in files]
+    write_whole(folder / SUMS, b"".join(lines))
 
 
 def write_synced(path: Path, content: bytes) -> None:

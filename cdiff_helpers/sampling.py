@@ -14,7 +14,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from cdiff_helpers.diffusion import DiffusionProcess, check_same_num_steps, look_up
+from cdiff_helpers.diffusion import (
+    DiffusionProcess,
+    check_number,
+    check_same_num_steps,
+    check_whole,
+    described,
+    look_up,
+)
 
 IMAGE_SHAPE = (3, 32, 32)
 SIGMA_MAX = 80.0  # noise over signal where EDM begins (arXiv:2206.00364, table 1)
@@ -47,8 +54,10 @@ def guided_noise(
     eps_null + guidance_scale * (eps_y - eps_null): 1 is the plain conditional model, 0 ignores
     the class. The paper's w (eq. 6) is guidance_scale - 1. At 1 the network is asked once.
     """
+    check_number("guidance_scale", guidance_scale)
     if guidance_scale == 1:
         return model(xt, t, y)
+    check_whole("null_class", null_class, 0, hint=": model.null_class")
     both = torch.cat([y, torch.full_like(y, null_class)])  # one call of 2B: (B,) -> (2B,)
     eps_y, eps_null = model(torch.cat([xt, xt]), torch.cat([t, t]), both).chunk(2)
     return eps_null + guidance_scale * (eps_y - eps_null)
@@ -214,6 +223,8 @@ def sample_conditional_images(
     The options are `denoise`'s. At most `batch_size` pictures are drawn at a time; that changes
     the memory needed and no picture.
     """
+    check_whole("batch_size", batch_size)
+    check_seed(seed)
     labels = check_labels(labels, model, process)
     images = []
     for start in range(0, len(labels), batch_size):
@@ -229,12 +240,20 @@ def seeded_noise(seed: int, count: int, device: torch.device) -> Callable[[], Te
     Each picture has a generator of its own on the CPU, so that neither its neighbours in the batch
     nor the device change it.
     """
+    check_seed(seed)
     generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
 
     def draw() -> Tensor:
         return torch.stack([torch.randn(IMAGE_SHAPE, generator=g) for g in generators]).to(device)
 
     return draw
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError unless pictures can be drawn from seed, seed + 1, …"""
+    check_whole("seed", seed, 0)
+    if seed >= 2**62:
+        raise ValueError(f"seed is {seed}; expected a whole number from 0 to below 2**62.")
 
 
 def batch_times(frame: Frame, t_prev: int) -> tuple[Tensor, Tensor]:
@@ -260,7 +279,14 @@ def check_labels(
     labels: Tensor | Sequence[int], model: Callable, process: DiffusionProcess
 ) -> Tensor:
     """The labels as int64 (N,) on the process's device; raises ValueError for what is no class."""
-    labels = torch.as_tensor(labels)
+    check_same_num_steps(model, process)
+    try:
+        labels = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"labels is {described(labels)}; expected whole numbers, such as [3, 3, 5]. "
+            "data.class_indices(['cat']) gives those of names."
+        ) from None
     if labels.ndim != 1 or not len(labels) or labels.dtype not in (torch.int64, torch.int32):
         raise ValueError(
             f"labels has shape {tuple(labels.shape)} and dtype {labels.dtype}; expected at least "
@@ -280,13 +306,14 @@ def solver_and_times(
     process: DiffusionProcess, solver: str | Callable, num_steps: int | Sequence[int] | None
 ) -> tuple[Callable, list[int]]:
     """The solver's step and the times it visits; raises ValueError for what cannot be."""
-    if not callable(solver) and solver not in SOLVERS:
+    if not callable(solver) and not (isinstance(solver, str) and solver in SOLVERS):
         raise ValueError(f"solver is {solver!r}; expected one of {', '.join(SOLVERS)}, or a step.")
-    if isinstance(num_steps, Sequence):
+    if isinstance(num_steps, Sequence) and not isinstance(num_steps, str):
         return SOLVERS.get(solver, solver), check_times(process, num_steps)
     if num_steps is None:
         num_steps = min(DEFAULT_STEPS.get(solver, process.num_steps), process.num_steps)
-    if not isinstance(num_steps, int) or not 1 <= num_steps <= process.num_steps:
+    whole = isinstance(num_steps, int) and not isinstance(num_steps, bool)
+    if not whole or not 1 <= num_steps <= process.num_steps:
         raise ValueError(
             f"num_steps is {num_steps!r}; expected a whole number from 1 to the process's "
             f"{process.num_steps}, or None for the solver's own."
@@ -300,6 +327,7 @@ def check_times(process: DiffusionProcess, times: Sequence[int]) -> list[int]:
     """The times as a list; raises ValueError unless they fall and lie in 0 … T-1."""
     times = list(times)
     falling = all(before > after for before, after in itertools.pairwise(times))
+    falling &= all(isinstance(t, int) for t in times)
     if not times or not falling or not 0 <= times[-1] <= times[0] < process.num_steps:
         raise ValueError(
             f"num_steps is {times}; expected falling times from 0 to {process.num_steps - 1}, each "
@@ -310,10 +338,11 @@ def check_times(process: DiffusionProcess, times: Sequence[int]) -> list[int]:
 
 def check_interval(interval: tuple[int, int], process: DiffusionProcess) -> tuple[int, int]:
     """The interval as it is; raises ValueError unless it is (lowest, highest) of the times."""
-    lowest, highest = interval
+    pair = isinstance(interval, Sequence) and [type(t) for t in interval] == [int, int]
+    lowest, highest = interval if pair else (1, 0)
     if not 0 <= lowest <= highest < process.num_steps:
         raise ValueError(
-            f"guidance_interval is {interval}; expected (lowest, highest) with times from 0 to "
+            f"guidance_interval is {interval!r}; expected (lowest, highest) with times from 0 to "
             f"{process.num_steps - 1}, or None to guide at all of them."
         )
     return lowest, highest
@@ -321,16 +350,15 @@ def check_interval(interval: tuple[int, int], process: DiffusionProcess) -> tupl
 
 def check_model(model: Callable, process: DiffusionProcess, guidance_scale: float) -> None:
     """Raise ValueError unless the model, the process and the guidance scale fit together."""
-    check_same_num_steps(model, process)
-    if not math.isfinite(guidance_scale):
-        raise ValueError(
-            f"guidance_scale is {guidance_scale}; expected a finite number. 1 is the plain "
-            "conditional model, 1.5 to 3 follow the class more strictly."
-        )
+    check_number(
+        "guidance_scale",
+        guidance_scale,
+        " 1 is the plain conditional model, 1.5 to 3 follow the class more strictly.",
+    )
     if guidance_scale != 1 and not hasattr(model, "null_class"):
         raise ValueError(
-            f"guidance_scale is {guidance_scale}, but the model has no null_class to ask without "
-            "a class. Set model.null_class, or use guidance_scale=1."
+            f"guidance_scale is {guidance_scale}; expected 1, since the model has no null_class to "
+            "ask without a class. Set model.null_class, or use guidance_scale=1."
         )
     parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
     if parameters and parameters[0].device != process.alpha_bar.device:

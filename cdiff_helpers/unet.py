@@ -11,7 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdiff_helpers.diffusion import DiffusionProcess, check_pictures
+from cdiff_helpers.diffusion import (
+    DiffusionProcess,
+    check_is,
+    check_pictures,
+    check_whole,
+    described,
+)
 
 
 class SinusoidalPositionEmbeddings(nn.Module):
@@ -22,13 +28,15 @@ class SinusoidalPositionEmbeddings(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        if dim < 2 or dim % 2:
-            raise ValueError(f"dim is {dim}; expected an even number of at least 2, such as 64.")
+        if not isinstance(dim, int) or dim < 2 or dim % 2:
+            raise ValueError(f"dim is {dim!r}; expected an even number of at least 2, such as 64.")
         half = dim // 2
         frequencies = torch.exp(-math.log(10_000) * torch.arange(half) / half)  # 1 … 1/10,000
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, t: Tensor) -> Tensor:
+        if not isinstance(t, Tensor) or t.ndim != 1:
+            raise ValueError(f"t is {described(t)}; expected a tensor of times, shape (B,).")
         angles = t[:, None].float() * self.frequencies[None, :]  # (B, 1) * (1, half) -> (B, half)
         return torch.cat([angles.sin(), angles.cos()], dim=1)  # (B, dim)
 
@@ -43,6 +51,7 @@ class ConvBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, emb_dim: int):
         super().__init__()
+        check_widths(in_channels=in_channels, out_channels=out_channels, emb_dim=emb_dim)
         self.norm1 = nn.GroupNorm(num_groups(in_channels), in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.scale_shift = nn.Linear(emb_dim, 2 * out_channels)
@@ -67,6 +76,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, num_heads: int = 4):
         super().__init__()
+        check_widths(channels=channels, num_heads=num_heads)
         if channels % num_heads:
             raise ValueError(
                 f"channels is {channels}; expected a multiple of num_heads={num_heads}."
@@ -217,25 +227,38 @@ def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
+def check_widths(**widths: int) -> None:
+    """Raise ValueError unless each of the named widths is a whole number of at least 1."""
+    for name, width in widths.items():
+        check_whole(name, width)
+
+
 def check_sizes(num_classes: int, channels: tuple[int, ...]) -> None:
     """Raise ValueError unless there is a class and a level to build."""
-    if num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}; expected at least 1, such as 10.")
-    if not channels or any(c < 4 or c % 4 for c in channels):
+    check_whole("num_classes", num_classes, hint=", such as 10")
+    whole = isinstance(channels, tuple | list) and all(isinstance(c, int) for c in channels)
+    if not whole or not channels or any(c < 4 or c % 4 for c in channels):
         raise ValueError(
-            f"channels is {tuple(channels)}; expected one width a level, each a multiple of 4, "
-            "such as (64, 96, 128)."
+            f"channels is {channels!r}; expected one width a level, each a multiple of 4, such as "
+            "(64, 96, 128)."
         )
 
 
 def check_inputs(model: ConditionalUNet, xt: Tensor, t: Tensor, y: Tensor) -> None:
     """Raise ValueError unless xt, t and y fit the network and each other."""
     check_pictures(xt, t, model.num_steps)
+    check_is(Tensor, "Try torch.tensor([3, 5]).", y=y)
     multiple = 2 ** len(model.config["channels"])
-    if xt.ndim != 4 or xt.shape[1] != 3 or xt.shape[2] % multiple or xt.shape[3] % multiple:
+    sizes = xt.shape[2:] if xt.ndim == 4 and xt.shape[1] == 3 else (0,)
+    if any(size % multiple or not size for size in sizes):
         raise ValueError(
             f"xt has shape {tuple(xt.shape)}; expected (B, 3, H, W) with H and W multiples of "
             f"{multiple}, such as ({len(xt)}, 3, 32, 32)."
+        )
+    if xt.device != model.alpha_bar.device:
+        raise ValueError(
+            f"xt is on {xt.device}, the network on {model.alpha_bar.device}; expected one device. "
+            "Move them there with .to(device)."
         )
     if y.dtype != torch.int64 or y.shape != t.shape:
         raise ValueError(

@@ -14,8 +14,14 @@ from PIL import Image
 from torch import Tensor
 
 from cdiff_helpers.data import CLASS_NAMES, to_image_range
-from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.sampling import Frame, sample_conditional_images
+from cdiff_helpers.diffusion import (
+    DiffusionProcess,
+    check_is,
+    check_number,
+    check_whole,
+    described,
+)
+from cdiff_helpers.sampling import Frame, check_labels, sample_conditional_images
 
 # Okabe and Ito's palette, told apart by colour-blind readers; one colour for one thing
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8C8C8C"
@@ -68,7 +74,8 @@ def show_images(
     ValueError for another shape or range.
     """
     check_for_eyes(images)
-    columns = columns or min(len(images), 10)
+    columns = min(len(images), 10) if columns is None else columns
+    check_grid(len(images), columns, size, titles=titles, rows=rows)
     count = -(-len(images) // columns)
     wide = 0.09 * max(map(len, rows)) + 0.1 if rows else 0.0  # room for the longest name
     names = ", ".join(filter(None, titles or rows or ["untitled"]))
@@ -90,6 +97,7 @@ def show_images(
 
 def plot_beta_schedule(process: DiffusionProcess) -> Figure:
     """The process's tables over t: β on a logarithmic scale, α and ᾱ on a linear one."""
+    check_is(DiffusionProcess, process=process)
     first, last = process.betas[0], process.betas[-1]
     alt = f"beta goes from {first:.2g} to {last:.3f}, alpha is 1 - beta, alpha-bar falls to 0"
     figure, [[left, right]] = new_figure(alt, 1, 2, size=(9, 3))
@@ -106,6 +114,8 @@ def plot_noising(
     process: DiffusionProcess, x0: Tensor, times: Sequence[int], *, seed: int = 0
 ) -> Figure:
     """One picture x0 (3, H, W) in [-1, 1] at several times of the forward process, same noise."""
+    check_is(DiffusionProcess, process=process)
+    check_noised(x0, times)
     t = torch.tensor(list(times), device=process.alpha_bar.device)
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed)).to(t.device)
     batch = x0.to(t.device).expand(len(t), *x0.shape)
@@ -125,9 +135,8 @@ def plot_losses(
 
     `reference` is another run's losses, drawn behind in grey. Raises ValueError for no losses.
     """
-    losses = torch.as_tensor(losses).float().cpu().numpy()
-    if losses.size == 0:
-        raise ValueError("losses is empty; expected at least one. Train an update first.")
+    check_whole("smooth", smooth)
+    losses = loss_values(losses)
     alt = f"the loss over {losses.size} updates, from {losses[0]:.3f} to {losses[-1]:.3f}"
     figure, [[axis]] = new_figure(alt, size=(8, 3))
     if reference is not None:
@@ -137,6 +146,21 @@ def plot_losses(
     axis.set(xlabel="update", ylabel="loss", yscale="log")
     axis.legend(frameon=False)
     return figure
+
+
+def loss_values(losses: Sequence[float] | Tensor) -> np.ndarray:
+    """The losses as float32 (N,); raises ValueError unless they are a row of numbers."""
+    try:
+        values = torch.as_tensor(losses).float().cpu().numpy()
+    except (TypeError, ValueError, RuntimeError):
+        values = np.empty((0, 0))
+    if values.ndim != 1 or not values.size:
+        told = described(losses) if values.ndim != 1 else "empty"
+        raise ValueError(
+            f"losses is {told}; expected at least one number, as in state.losses. Train an update "
+            "first."
+        )
+    return values
 
 
 def running_mean(values: Sequence[float], width: int) -> np.ndarray:
@@ -152,6 +176,7 @@ def plot_denoising(frames: Sequence[Frame], *, image: int = 0, columns: int = 8)
 
     `frames` are `denoise`'s; `columns` of them, evenly chosen, are shown for picture `image`.
     """
+    check_frames(frames, image)
     chosen = np.linspace(0, len(frames) - 1, min(columns, len(frames))).round().astype(int)
     shown = [frames[i] for i in chosen]
     x = torch.stack([f.xt[image] for f in shown] + [f.x0[image] for f in shown])
@@ -169,8 +194,9 @@ def visualize_conditional_generation(
     **options,
 ) -> Figure:
     """One sample per class, each under its name; the options are the sampler's."""
+    labels = check_labels(labels, model, process).tolist()
     images = sample_conditional_images(model, process, labels, **options)
-    names = [CLASS_NAMES[label] for label in labels]
+    names = [CLASS_NAMES[i] if i < len(CLASS_NAMES) else "no class" for i in labels]
     alt = f"one generated picture for each of: {', '.join(names)}"
     return show_images(images, names, columns=min(len(names), 5), size=1.5, alt=alt)
 
@@ -181,6 +207,7 @@ def tile_images(images: Tensor, columns: int) -> np.ndarray:
     Places left over in the last row are white.
     """
     check_for_eyes(images)
+    check_whole("columns", columns)
     n, c, h, w = images.shape
     rows = -(-n // columns)
     padded = torch.ones(rows * columns, c, h, w)
@@ -199,6 +226,7 @@ def png_bytes(pixels: np.ndarray, scale: int = 1) -> bytes:
 
 def check_for_eyes(images: Tensor) -> None:
     """Raise ValueError unless these are pictures (N, 3, H, W) in [0, 1], at least one."""
+    check_is(Tensor, "Try torch.as_tensor(…).", images=images)
     if images.ndim != 4 or images.shape[1] != 3 or not len(images):
         raise ValueError(
             f"images has shape {tuple(images.shape)}; expected (N, 3, H, W) with N at least 1. "
@@ -210,3 +238,41 @@ def check_for_eyes(images: Tensor) -> None:
             f"images has dtype {images.dtype} and lies in [{low:.3g}, {high:.3g}]; expected floats "
             "in [0, 1]. Use to_image_range(x) for the network's [-1, 1], images / 255 for uint8."
         )
+
+
+def check_grid(count: int, columns: int, size: float, **names: Sequence[str] | None) -> None:
+    """Raise ValueError unless `count` pictures make a grid, with a title each and a name a row."""
+    check_whole("columns", columns)
+    check_number("size", size)
+    if size <= 0:
+        raise ValueError(f"size is {size}; expected inches above 0, such as 1.0.")
+    needed = {"titles": count, "rows": -(-count // columns)}
+    for name, given in names.items():
+        if given is not None and (isinstance(given, str) or len(given) != needed[name]):
+            raise ValueError(f"{name} is {given!r}; expected a list of {needed[name]} words.")
+
+
+def check_noised(x0: Tensor, times: Sequence[int]) -> None:
+    """Raise ValueError unless x0 is one picture in [-1, 1], and there are times to show it at."""
+    check_is(Tensor, "Try data[0][0].", x0=x0)
+    if x0.ndim != 3 or x0.shape[0] != 3 or not x0.numel() or not -1 <= x0.min() <= x0.max() <= 1:
+        raise ValueError(
+            f"x0 is {described(x0)}; expected one picture (3, H, W) in [-1, 1]. Try data[0][0]."
+        )
+    if not isinstance(times, Sequence | range) or not all(isinstance(t, int) for t in times):
+        raise ValueError(f"times is {described(times)}; expected whole numbers, such as [0, 500].")
+    if not len(times):
+        raise ValueError("times is empty; expected at least one, such as [0, 500].")
+
+
+def check_frames(frames: Sequence[Frame], image: int) -> None:
+    """Raise ValueError unless these are denoise's frames, with a picture of that number."""
+    if not isinstance(frames, Sequence) or not all(isinstance(f, Frame) for f in frames):
+        raise ValueError(
+            f"frames is {described(frames)}; expected a list of them: list(denoise(…))."
+        )
+    if not frames:
+        raise ValueError("frames is empty; expected at least one: list(denoise(…)).")
+    check_whole("image", image, 0)
+    if image >= len(frames[0].xt):
+        raise ValueError(f"image is {image}; expected below {len(frames[0].xt)}, their number.")

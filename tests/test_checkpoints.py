@@ -26,9 +26,9 @@ from torch.utils.data import Dataset
 
 from cdiff_helpers.data import ResidentLoader, make_loader
 from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.runtime import SUMS
 from cdiff_helpers.training import (
     FILES,
-    SUMS,
     Diverged,
     Interrupted,
     OutOfMemory,

@@ -9,6 +9,7 @@ import torch
 from cdiff_helpers import reference as module
 from cdiff_helpers.data import load_cifar10, to_model_range
 from cdiff_helpers.reference import REFERENCE, load_reference, reference_scores
+from cdiff_helpers.runtime import write_digests
 from cdiff_helpers.training import diffusion_loss
 
 
@@ -108,11 +109,13 @@ def test_the_record_of_scores_is_read_by_kind_and_in_order(tmp_path, monkeypatch
     scores = [{"case": case, "agreement": 0.5, "n": 2_000} for case in cases]
     (tmp_path / "card.json").write_text(json.dumps({"sha256": "these"}))
     (tmp_path / "scores.json").write_text(json.dumps({"weights": "these", "scores": scores}))
+    write_digests(tmp_path)
     assert [e["guidance_scale"] for e in reference_scores("guidance")] == [1, 1.5, 3]
     assert [e["num_steps"] for e in reference_scores("solvers")] == [10, 50]
     assert all(e["agreement"] == 0.5 for e in reference_scores("solvers"))
     (tmp_path / "card.json").write_text(json.dumps({"sha256": "others"}))
-    with pytest.raises(RuntimeError, match="of other weights; install the package again"):
+    write_digests(tmp_path)
+    with pytest.raises(RuntimeError, match=r"of other weights.*install the package again"):
         reference_scores("guidance")
     (tmp_path / "scores.json").unlink()
     with pytest.raises(RuntimeError, match=r"is damaged .*install the package again"):

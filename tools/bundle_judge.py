@@ -26,7 +26,7 @@ from cdiff_helpers.evaluation.scores import (
     nearest_training,
     score,
 )
-from cdiff_helpers.runtime import write_whole
+from cdiff_helpers.runtime import write_digests, write_whole
 
 DIRECTIONS = 64  # of the features' 256, in which the nearest neighbours are looked for
 KEPT = ("agreement", "judge_fd", "kid", "coverage", "nearest_train")
@@ -67,6 +67,7 @@ def write(name: str, tensors: dict[str, Tensor], card: dict) -> None:
     card["sha256"][name] = hashlib.sha256(content).hexdigest()
     write_whole(JUDGE / name, content)
     write_whole(JUDGE / "card.json", json.dumps(card).encode())
+    write_digests(JUDGE)
     for cached in (judge_card, load_judge, load_statistics):
         cached.cache_clear()
 
@@ -156,6 +157,7 @@ def main() -> None:
     card["real"] = score(*first_test_pictures(args.root))
     write_whole(JUDGE / "card.json", (json.dumps(card, indent=1) + "\n").encode())
     write_whole(JUDGE / "card.md", markdown(card).encode())
+    write_digests(JUDGE)
     print(markdown(card))
 
 

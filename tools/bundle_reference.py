@@ -19,7 +19,7 @@ from safetensors.torch import save
 from cdiff_helpers.data import load_cifar10, to_model_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.reference import REFERENCE, load_reference
-from cdiff_helpers.runtime import write_whole
+from cdiff_helpers.runtime import write_digests, write_whole
 from cdiff_helpers.training import diffusion_loss, load_checkpoint
 from cdiff_helpers.visualization import png_bytes
 
@@ -124,9 +124,11 @@ def main() -> None:
         snapshot.pop("weights")  # these stay in the run's folder
     write_whole(REFERENCE / "ema.safetensors", weights)
     write_whole(REFERENCE / "card.json", json.dumps(card).encode())
+    write_digests(REFERENCE)
     card["test_noise_mse"] = test_error(load_reference()[0])  # of the float16 weights, as bundled
     write_whole(REFERENCE / "card.json", (json.dumps(card, indent=1) + "\n").encode())
     write_whole(REFERENCE / "card.md", markdown(card).encode())
+    write_digests(REFERENCE)
     with Image.open(REFERENCE / card["snapshots"][-1]["file"]) as grid:
         write_whole(PICTURE, png_bytes(np.asarray(grid), scale=2))
     print(markdown(card))

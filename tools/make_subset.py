@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cdiff_helpers.data import BUNDLE, load_cifar10
+from cdiff_helpers.runtime import write_digests
 
 SEED = 10
 PER_CLASS = {"train": 200, "test": 50}
@@ -51,6 +52,7 @@ def main() -> None:
             "indices": index.tolist(),
         }
     (BUNDLE / "subset.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
+    write_digests(BUNDLE)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from cdiff_helpers.evaluation import judge_card, score
 from cdiff_helpers.reference import REFERENCE, load_reference
-from cdiff_helpers.runtime import pick_device, processor_name, write_whole
+from cdiff_helpers.runtime import pick_device, processor_name, write_digests, write_whole
 from cdiff_helpers.sampling import DEFAULT_SOLVER, DEFAULT_STEPS, sample_conditional_images
 from cdiff_helpers.training import autocast
 
@@ -85,6 +85,7 @@ def main() -> None:
         scores = same[0] if same else scored(case, args.run, labels)
         entries.append(scores | {"case": case})
         write_whole(path, (json.dumps(kept, indent=1) + "\n").encode())
+        write_digests(REFERENCE)
         print(case, {key: round(scores[key], 4) for key in ("agreement", "judge_fd", "coverage")})
 
 

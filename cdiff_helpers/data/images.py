@@ -1,6 +1,6 @@
 """Pictures in memory: their range, their labels, their classes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -15,6 +15,7 @@ def to_model_range(images: Tensor) -> Tensor:
 
     Any shape. Raises ValueError for floats outside [0, 1], such as pictures scaled already.
     """
+    check_tensor(images)
     if not images.is_floating_point():
         return (images / 255).mul_(2).sub_(1)  # in place: one pass less over a batch each
     if images.numel() and not 0 <= images.min() <= images.max() <= 1:
@@ -27,7 +28,19 @@ def to_model_range(images: Tensor) -> Tensor:
 
 def to_image_range(x: Tensor) -> Tensor:
     """Pictures as eyes see them: float in [-1, 1] -> float in [0, 1], clamped."""
+    check_tensor(x)
+    if not x.is_floating_point():
+        raise ValueError(f"x has dtype {x.dtype}; expected floats in [-1, 1]. Are they scaled yet?")
     return ((x + 1) / 2).clamp(0, 1)
+
+
+def check_tensor(images: Tensor) -> None:
+    """Raise ValueError unless these are pictures in a tensor."""
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            f"the pictures are a {type(images).__name__}; expected a torch.Tensor. Try "
+            "torch.as_tensor(…), or torchvision's pil_to_tensor for a PIL picture."
+        )
 
 
 class ImageSet(Dataset):
@@ -50,7 +63,8 @@ class ImageSet(Dataset):
 
 def class_indices(classes: Sequence[str | int]) -> list[int]:
     """The labels 0 … 9 of classes given by name or index; raises ValueError for any other."""
-    classes = [classes] if isinstance(classes, str | int) else list(classes)
+    one = not isinstance(classes, Iterable) or isinstance(classes, str)
+    classes = [classes] if one else list(classes)
     known = ", ".join(f"{i} {name}" for i, name in enumerate(CLASS_NAMES))
     labels = []
     for name in classes:

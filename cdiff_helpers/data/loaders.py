@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cdiff_helpers.data.images import ImageSet, to_model_range
+from cdiff_helpers.runtime import pick_device
 
 
 def worker_init_fn(worker_id: int) -> None:
@@ -60,7 +62,7 @@ def make_loader(
 
     The last batch of an epoch may be smaller. Raises ValueError for an empty data set or batch.
     """
-    check_batches(data, batch_size)
+    check_batches(data, batch_size=batch_size, seed=seed, num_workers=num_workers)
     generator = torch.Generator().manual_seed(seed)
     return DataLoader(
         data,
@@ -90,7 +92,9 @@ class ResidentLoader:
         flip: bool = True,
         share: tuple[int, int] = (0, 1),
     ):
-        check_batches(data, batch_size // share[1])
+        check_share(share, batch_size)
+        check_batches(data, batch_size=batch_size, seed=seed)
+        device = pick_device(str(device))
         images, self.labels = data.images.to(device), data.labels.to(device)
         self.images = torch.cat([images, images.flip(-1)]) if flip else images
         self.batch_size, self.seed, self.flip, self.epoch = batch_size, seed, flip, 0
@@ -117,9 +121,28 @@ class ResidentLoader:
             yield to_model_range(self.images.index_select(0, rows[mine])), labels[mine]
 
 
-def check_batches(data: Dataset, batch_size: int) -> None:
-    """Raise ValueError unless there are pictures and a batch has room for one."""
+LOWEST = {"batch_size": 1, "seed": 0, "num_workers": 0}
+
+
+def check_batches(data: Dataset, **numbers: int) -> None:
+    """Raise ValueError unless there are pictures, and each of the named numbers can be."""
+    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+        raise ValueError(f"data is {data!r}; expected a data set, such as load_cifar10()'s.")
     if len(data) < 1:
-        raise ValueError("the data set is empty; expected at least one picture.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; expected at least 1, such as 128.")
+        raise ValueError("the data set is empty; expected at least one picture. Which classes?")
+    for name, number in numbers.items():
+        whole = isinstance(number, Integral) and not isinstance(number, bool)
+        if not whole or not LOWEST[name] <= number < 2**63:
+            raise ValueError(
+                f"{name} is {number!r}; expected a whole number of at least {LOWEST[name]}."
+            )
+
+
+def check_share(share: tuple[int, int], batch_size: int) -> None:
+    """Raise ValueError unless the share is number k of n, and a batch has a picture for each."""
+    k, n = share
+    if not 0 <= k < n or (isinstance(batch_size, Integral) and 0 < batch_size < n):
+        raise ValueError(
+            f"share is {share!r} of a batch of {batch_size!r}; expected (k, n) with k from 0 to "
+            "n - 1, and a picture for each of the n."
+        )

@@ -4,6 +4,7 @@ Each source gives the same arrays: uint8 (N, 32, 32, 3) and labels (N,), checked
 """
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from cdiff_helpers.data.download import (
     unpack,
 )
 from cdiff_helpers.data.images import CLASS_NAMES, ImageSet, class_indices
-from cdiff_helpers.runtime import course_home
+from cdiff_helpers.runtime import course_home, whole_bytes
 
 SOURCES = ("auto", "archive", "npm", "bundled")
 BUNDLE = Path(__file__).parent.parent / "bundled"
@@ -62,6 +64,10 @@ def load_cifar10(
     """
     if source not in SOURCES:
         raise ValueError(f"source is {source!r}; expected one of {', '.join(SOURCES)}.")
+    if not isinstance(min_rate, Real) or not min_rate >= 0:
+        raise ValueError(f"min_rate is {min_rate!r}; expected bytes a second, at least 0.")
+    if not isinstance(root, str | Path | None):
+        raise ValueError(f"root is {root!r}; expected a folder's path, or None for the course's.")
     root = Path(root).expanduser() if root is not None else course_home() / "data"
     ways, tried = attempts(source), []
     for name, fetch_first in ways:
@@ -222,15 +228,13 @@ def check_digests(part: str, images: np.ndarray, labels: np.ndarray) -> None:
 def read_bundle(root: Path, train: bool) -> Arrays:
     """The package's own subset, digest checked: uint8 (N, 32, 32, 3) and labels (N,)."""
     part = "train" if train else "test"
-    try:
-        about = json.loads((BUNDLE / "subset.json").read_text(encoding="utf-8"))[part]
-        with Image.open(BUNDLE / f"{part}.webp") as mosaic:
-            images = untile(np.asarray(mosaic.convert("RGB")))
-    except (OSError, ValueError, KeyError) as error:
-        raise RuntimeError(f"{BUNDLE} is damaged ({error}); install the package again") from error
+    about = json.loads(whole_bytes(BUNDLE / "subset.json"))[part]
+    with Image.open(io.BytesIO(whole_bytes(BUNDLE / f"{part}.webp"))) as mosaic:
+        images = untile(np.asarray(mosaic.convert("RGB")))
     if hashlib.sha256(images.tobytes()).hexdigest() != about["sha256"]:
         raise RuntimeError(
-            f"{BUNDLE}/{part}.webp does not match its sha256; install the package again"
+            f"the pixels of {BUNDLE}/{part}.webp are not those written; expected the same sha256. "
+            "Is this Pillow's WebP decoder broken? Install Pillow again"
         )
     return images, np.array(about["labels"])
 

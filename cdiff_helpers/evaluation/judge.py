@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
+from cdiff_helpers.runtime import whole_bytes
+
 JUDGE = Path(__file__).parent.parent / "bundled" / "judge"
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of the training set's colours
@@ -104,20 +106,17 @@ def load_judge() -> Judge:
 @cache
 def judge_card() -> dict:
     """How the judge was made, what it scores on the test set, and the digests of its files."""
-    try:
-        return json.loads((JUDGE / "card.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RuntimeError(f"{JUDGE} is damaged ({error}); install the package again") from error
+    return json.loads(whole_bytes(JUDGE / "card.json"))
 
 
 def bundled_tensors(name: str, card: dict) -> dict[str, Tensor]:
     """The tensors of one of the judge's files, if its digest is the card's; else RuntimeError."""
-    try:
-        content = (JUDGE / name).read_bytes()
-    except OSError as error:
-        raise RuntimeError(f"{JUDGE} is damaged ({error}); install the package again") from error
+    content = whole_bytes(JUDGE / name)
     if hashlib.sha256(content).hexdigest() != card["sha256"][name]:
-        raise RuntimeError(f"{JUDGE / name} is not the one made; install the package again")
+        raise RuntimeError(
+            f"{JUDGE / name} is not the card's; expected the file that it describes: install the "
+            "package again"
+        )
     return load_tensors(content)
 
 

@@ -188,6 +188,7 @@ def standard_places(data: ImageSet) -> Tensor:
 
 def check_scored(images: Tensor, labels: Tensor, allow_few: bool) -> Tensor:
     """The labels as int64 (N,) on the CPU; raises ValueError for what cannot be scored."""
+    check_kinds(images, labels)
     labels = torch.as_tensor(labels).cpu()
     if images.ndim != 4 or images.shape[1:] != (3, 32, 32):
         raise ValueError(f"images has shape {tuple(images.shape)}; expected (N, 3, 32, 32).")
@@ -211,6 +212,18 @@ def check_scored(images: Tensor, labels: Tensor, allow_few: bool) -> Tensor:
             f"labels holds values from {labels.min()} to {labels.max()}; expected 0 … 9."
         )
     return labels.long()
+
+
+def check_kinds(images: Tensor, labels: Tensor) -> None:
+    """Raise ValueError unless pictures are a tensor and labels whole numbers."""
+    if not isinstance(images, Tensor):
+        raise ValueError(f"images is a {type(images).__name__}; expected a tensor (N, 3, 32, 32).")
+    try:
+        torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"labels is {labels!r}; expected whole numbers from 0 to 9, one a picture."
+        ) from None
 
 
 def few_words(count: int) -> str:

@@ -6,7 +6,6 @@ changes), `loop` (one update after the other), `checkpoints` and `interrupts` (n
 
 from cdiff_helpers.training.checkpoints import (
     FILES,
-    SUMS,
     checkpointed,
     extended,
     holds_run,
@@ -49,7 +48,6 @@ __all__ = [
     "LARGEST_WEIGHT",
     "MIN_SNR_GAMMA",
     "RECIPE",
-    "SUMS",
     "UNIFORM_SHARE",
     "Diverged",
     "Interrupted",

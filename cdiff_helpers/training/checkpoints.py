@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
 import torch
@@ -21,7 +21,15 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from cdiff_helpers.runtime import installed_version, sync_folder, write_synced, write_whole
+from cdiff_helpers.runtime import (
+    SUMS,
+    digest_line,
+    installed_version,
+    pick_device,
+    sync_folder,
+    write_synced,
+    write_whole,
+)
 from cdiff_helpers.training.interrupts import Interrupted, interrupts_held
 from cdiff_helpers.training.loop import Diverged, OutOfMemory, Step, check_finite
 from cdiff_helpers.training.random_states import global_random
@@ -31,7 +39,6 @@ from cdiff_helpers.unet import ConditionalUNet
 STATEFUL = ("optimizer", "scheduler", "scaler")
 WEIGHT_FILES = ("model.safetensors", "ema.safetensors")
 FILES = ("config.json", "losses.json", *WEIGHT_FILES, "state.pt")
-SUMS = "SHA256SUMS"  # `sha256sum -c SHA256SUMS` reads it, too
 STOPS = (Interrupted, Diverged, OutOfMemory)  # what ends a run before its time
 PLACES = ("{}.new", "{}", "previous/{}")  # of a set's files, the newest set first
 CODE = ("diffusion.py", "unet.py", "data/loaders.py", "training/*.py")  # what decides a run
@@ -46,7 +53,7 @@ def save_checkpoint(folder: str | Path, state: TrainState) -> None:
     has; either way what lay there stays as it was.
     """
     check_finite(state)
-    folder, contents = Path(folder), checkpoint_bytes(state)
+    folder, contents = as_folder(folder), checkpoint_bytes(state)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         move_in(folder)  # what a killed process had written whole
@@ -59,6 +66,15 @@ def save_checkpoint(folder: str | Path, state: TrainState) -> None:
             "make room: what was saved there before is whole."
         ) from error
     state.saved_index = state.index
+
+
+def as_folder(folder: str | Path) -> Path:
+    """The folder as a Path; raises ValueError for what is no path."""
+    if not isinstance(folder, str | os.PathLike):
+        raise ValueError(
+            f"folder is {folder!r}; expected a path, such as course_home() / 'runs' / 'mine'."
+        )
+    return Path(folder)
 
 
 def checkpoint_bytes(state: TrainState) -> dict[str, bytes]:
@@ -97,12 +113,7 @@ def code_version() -> str:
 
 def sums(contents: dict[str, bytes]) -> bytes:
     """A line for each file, as sha256sum writes it."""
-    return b"".join(map(sum_line, contents, contents.values()))
-
-
-def sum_line(name: str, content: bytes) -> bytes:
-    """The line of one file."""
-    return f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode()
+    return b"".join(map(digest_line, contents, contents.values()))
 
 
 def write_set(folder: Path, contents: dict[str, bytes]) -> None:
@@ -177,7 +188,7 @@ def find_set(folder: Path, places: tuple[str, ...], lines: bytes) -> dict[str, b
     for name in FILES:
         paths = [folder / place.format(name) for place in places]
         path = next((path for path in paths if path.is_file()), None)
-        if path and sum_line(name, content := path.read_bytes()) in lines:
+        if path and digest_line(name, content := path.read_bytes()) in lines:
             found[name] = content
     return found
 
@@ -198,7 +209,7 @@ def load_checkpoint(
     FileNotFoundError where there is no run, and ValueError where it is damaged or of another
     network.
     """
-    folder = Path(folder)
+    folder, device = as_folder(folder), pick_device(str(device))
     contents, wrong = read_set(folder)
     try:
         config, losses = (json.loads(contents[name]) for name in FILES[:2])
@@ -280,7 +291,7 @@ def open_run(folder: str | Path, model: nn.Module, config: TrainConfig) -> Train
     The model's weights become the run's. Raises ValueError naming each setting in which the run
     there differs, and OSError for a folder that cannot be written.
     """
-    folder, device = Path(folder), next(model.parameters()).device
+    folder, device = as_folder(folder), next(model.parameters()).device
     if not holds_run(folder):
         state = TrainState(model, config)
         save_checkpoint(folder, state)  # a folder that cannot be written is found out now
@@ -327,8 +338,8 @@ def checkpointed(
     run is saved and Interrupted raised, a KeyboardInterrupt that says how to go on. A run that
     fails within an update, diverges or runs out of memory keeps the checkpoint that it has.
     """
-    if not every_seconds >= 0:
-        raise ValueError(f"every_seconds is {every_seconds}; expected at least 0, such as 60.")
+    if not is_a(Real, every_seconds) or every_seconds < 0:
+        raise ValueError(f"every_seconds is {every_seconds!r}; expected at least 0, such as 60.")
     saved, failed = time.monotonic(), False
     with interrupts_held() as interrupted:
         try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.diffusion import DiffusionProcess, described
 from cdiff_helpers.training.losses import diffusion_loss, drop_labels
 from cdiff_helpers.training.random_states import restore_global_random
 from cdiff_helpers.training.state import TrainState, autocast
@@ -180,7 +180,15 @@ def slow_start(losses: Tensor) -> str:
 
 
 def prepare(state: TrainState, loader: Iterable) -> None:
-    """Have the network learn, and a resumed run go on with its own data and random numbers."""
+    """Have the network learn, and a resumed run go on with its own data and random numbers.
+
+    Raises ValueError for a loader that has no batches, or others than the run began with.
+    """
+    if not hasattr(loader, "__len__") or len(loader) < 1:
+        raise ValueError(
+            f"the loader, {described(loader)}, has no batches; expected at least one. Is the data "
+            "set empty? Make it with make_loader or ResidentLoader."
+        )
     state.network.train()
     check_data_order(state, loader)
     restore_global_random(state)
@@ -213,11 +221,8 @@ def check_data_order(state: TrainState, loader: Iterable) -> None:
 def endless(loader: Iterable, start: int = 0) -> Iterator:
     """The loader's batches over and over, beginning with batch number `start` of that sequence.
 
-    Epoch e is asked for by `set_epoch` where the loader or its sampler has one. Raises ValueError
-    for a loader without batches.
+    Epoch e is asked for by `set_epoch` where the loader or its sampler has one.
     """
-    if len(loader) < 1:
-        raise ValueError("the loader has no batches; expected at least one. Is the data set empty?")
     first, skip = divmod(start, len(loader))
     shuffled = loader if hasattr(loader, "set_epoch") else getattr(loader, "sampler", None)
     for epoch in itertools.count(first):

@@ -11,7 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cdiff_helpers.diffusion import DiffusionProcess, check_same_num_steps
+from cdiff_helpers.diffusion import (
+    DiffusionProcess,
+    check_is,
+    check_same_num_steps,
+    check_whole,
+    described,
+)
 
 TIME_DISTRIBUTIONS = ("uniform", "logit-normal")
 LOSS_WEIGHTINGS = ("none", "velocity", "min-snr")
@@ -27,8 +33,7 @@ def drop_labels(
 
     Classifier-free guidance, algorithm 1. Raises ValueError unless 0 <= p <= 1.
     """
-    if not (isinstance(p, Real) and 0 <= p <= 1):
-        raise ValueError(f"p is {p!r}; expected a probability from 0 to 1, such as 0.1.")
+    check_dropping(y, p, null_class)
     device = y.device if generator is None else generator.device
     coins = torch.rand(y.shape, generator=generator, device=device).to(y.device)  # (B,) in [0, 1)
     return torch.where(coins < p, null_class, y)
@@ -38,6 +43,15 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")
+
+
+def check_dropping(y: Tensor, p: float, null_class: int) -> None:
+    """Raise ValueError unless labels y can be dropped with probability p."""
+    if not isinstance(y, Tensor) or y.dtype != torch.int64:
+        raise ValueError(f"y is {described(y)}; expected int64 labels (B,). Try torch.tensor([3]).")
+    if not isinstance(p, Real) or not 0 <= p <= 1:
+        raise ValueError(f"p is {p!r}; expected a probability from 0 to 1, such as 0.1.")
+    check_whole("null_class", null_class, 0, hint=": model.null_class")
 
 
 def draw_times(
@@ -52,6 +66,7 @@ def draw_times(
     a standard normal, so that the middle of the process is seen often; one time in ten is uniform
     all the same, so that the ends are seen too. Raises ValueError for another distribution.
     """
+    check_whole("count", count, 0)
     check_choice("distribution", distribution, TIME_DISTRIBUTIONS)
     device = "cpu" if generator is None else generator.device
     uniform = torch.randint(0, num_steps, (count,), generator=generator, device=device)
@@ -96,6 +111,7 @@ def diffusion_loss(
     DDPM, eq. 14. x0 (B, 3, H, W) in [-1, 1], y (B,) int64 as given. Each image gets its own time,
     drawn by `draw_times`, and counts as `loss_weights` says.
     """
+    check_is(Tensor, x0=x0, y=y)
     check_same_num_steps(model, process)
     t = draw_times(len(x0), process.num_steps, time_distribution, generator).to(x0.device)
     xt, noise = process.add_noise(x0, t, generator=generator)

@@ -9,6 +9,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor, nn
 
+from cdiff_helpers.diffusion import check_is
 from cdiff_helpers.runtime import Preset
 from cdiff_helpers.training.losses import LOSS_WEIGHTINGS, TIME_DISTRIBUTIONS
 
@@ -110,6 +111,7 @@ class EMA:
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
+        check_is(nn.Module, model=model)
         check_setting("ema_decay", decay)
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay, self.num_updates = decay, 0
@@ -137,6 +139,8 @@ class TrainState:
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig):
+        check_is(TrainConfig, config=config)
+        check_is(nn.Module, model=model)
         self.model, self.network, self.config = model, model, config
         self.device = next(model.parameters()).device
         self.ema = EMA(model, config.ema_decay)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from cdiff_helpers.data import CLASS_NAMES, to_image_range
-from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.diffusion import DiffusionProcess, check_same_num_steps
 from cdiff_helpers.runtime import write_whole
 from cdiff_helpers.sampling import (
     DEFAULT_SOLVER,
@@ -74,6 +74,7 @@ class SamplerBoard:
     """
 
     def __init__(self, model: Callable, process: DiffusionProcess, **chosen):
+        check_same_num_steps(model, process)
         self.model, self.process = model, process
         self.frames: list[np.ndarray] = []
         self.times: list[int] = []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import ipywidgets as widgets
 
 from cdiff_helpers.data import CLASS_NAMES
-from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.diffusion import DiffusionProcess, check_same_num_steps
 from cdiff_helpers.sampling import sample_conditional_images
 from cdiff_helpers.visualization import png_bytes, tile_images
 from cdiff_helpers.widgets.controls import ENLARGED, WIDE, followed
@@ -31,6 +31,7 @@ def class_picker(
     solver: str = "ddim",
 ) -> widgets.Widget:
     """Pick a class, a seed and a guidance scale; see `count` pictures drawn for them."""
+    check_same_num_steps(model, process)
     names = [(name, label) for label, name in enumerate(CLASS_NAMES)]
     controls = {
         "label": widgets.Dropdown(options=names, value=3, description="class", style=WIDE),

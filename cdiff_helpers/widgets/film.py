@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from cdiff_helpers.data import to_image_range
+from cdiff_helpers.diffusion import described
 from cdiff_helpers.sampling import Frame
 from cdiff_helpers.visualization import png_bytes, tile_images
 
@@ -63,6 +64,10 @@ def film(
     screen pixels a side of each pixel. Raises ValueError for no frames, frames of different sizes,
     or another number of words.
     """
+    if not isinstance(frames, Sequence) or not all(isinstance(f, Frame | Tensor) for f in frames):
+        raise ValueError(
+            f"frames is {described(frames)}; expected a list of denoise's, or tensors."
+        )
     pictures = [render_frame(frame, columns) for frame in frames]
     words = [frame_words(frame, i) for i, frame in enumerate(frames)] if words is None else words
     check_film(pictures, words)

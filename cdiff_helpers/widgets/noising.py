@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cdiff_helpers.data import ImageSet, to_image_range
-from cdiff_helpers.diffusion import DiffusionProcess, cosine_betas
+from cdiff_helpers.diffusion import DiffusionProcess, check_is, cosine_betas
 from cdiff_helpers.visualization import BLUE, ORANGE, tile_images
 from cdiff_helpers.widgets.captions import captioned
 from cdiff_helpers.widgets.charts import Curve, svg_chart
@@ -64,6 +64,7 @@ def noising_explorer(data: ImageSet, *, num_steps: int = 1000, seed: int = 0) ->
 
     The pictures are x₀, x_t and the noise at half strength; the words give ᾱ_t in numbers.
     """
+    check_is(ImageSet, "Try load_cifar10().", data=data)
     of_class = {
         name: (data.labels == i).nonzero()[:, 0].tolist() for i, name in enumerate(data.classes)
     }

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cdiff_helpers.data import CLASS_NAMES, to_image_range
-from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.diffusion import DiffusionProcess, check_same_num_steps
 from cdiff_helpers.sampling import guided_noise, respaced_times, seeded_noise
 from cdiff_helpers.visualization import tile_images
 from cdiff_helpers.widgets.captions import captioned
@@ -109,6 +109,7 @@ class Stepper:
     """
 
     def __init__(self, model: Callable, process: DiffusionProcess, num_steps: int, label: int):
+        check_same_num_steps(model, process)
         self.model, self.process = model, process
         self.times = [*respaced_times(process.num_steps, num_steps), -1]
         names = [(name, i) for i, name in enumerate(CLASS_NAMES)]
