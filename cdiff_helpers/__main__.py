@@ -240,13 +240,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def a_path(text: str) -> Path:
+    """A path that was typed; raises ArgumentTypeError for an empty one."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no path; expected one such as runs/mine")
+    return Path(text)
+
+
 def add_fetch(commands) -> None:
     """The options of fetch."""
     one = commands.add_parser("fetch", help="have CIFAR-10 on this machine, checked", **SHOWN)
     one.set_defaults(run=fetch_command)
     one.add_argument("--root", help="folder of the data set; the course folder's if not given")
     one.add_argument("--source", choices=SOURCES, default="auto", help="where it comes from")
-    one.add_argument("--to", type=Path, help="a folder to fill for a room without internet")
+    one.add_argument("--to", type=a_path, help="a folder to fill for a room without internet")
     one.add_argument(
         "--min-rate", type=float, default=MIN_RATE / 1000,
         help="kB/s below which a mirror gives way to the next; lower it on a slow line",
@@ -257,7 +264,7 @@ def add_train(commands) -> None:
     """The options of train."""
     one = commands.add_parser("train", help="train a run into a folder", **SHOWN)
     one.set_defaults(run=train_command)
-    one.add_argument("--out", type=Path, required=True, help="the run's folder")
+    one.add_argument("--out", type=a_path, required=True, help="the run's folder")
     one.add_argument(
         "--preset", choices=PRESETS, help="sizes; chosen for this machine if not given"
     )
@@ -278,10 +285,10 @@ def add_sample(commands) -> None:
     """The options of sample."""
     one = commands.add_parser("sample", help="draw pictures into a PNG file", **SHOWN)
     one.set_defaults(run=sample_command)
-    one.add_argument("--checkpoint", type=Path, help="a run's folder; the reference if not given")
+    one.add_argument("--checkpoint", type=a_path, help="a run's folder; the reference if not given")
     one.add_argument("--classes", required=True, help="names or numbers, such as cat,dog or 3,5")
     one.add_argument("--per-class", type=int, default=8, help="pictures of each class, one row")
-    one.add_argument("--out", type=Path, required=True, help="the PNG file")
+    one.add_argument("--out", type=a_path, required=True, help="the PNG file")
     one.add_argument("--enlarge", type=int, default=2, help="screen pixels a side of each pixel")
     add_sampler(one)
 
@@ -290,10 +297,10 @@ def add_evaluate(commands) -> None:
     """The options of evaluate."""
     one = commands.add_parser("evaluate", help="draw, and say how good it is", **SHOWN)
     one.set_defaults(run=evaluate_command)
-    one.add_argument("--checkpoint", type=Path, help="a run's folder; the reference if not given")
+    one.add_argument("--checkpoint", type=a_path, help="a run's folder; the reference if not given")
     one.add_argument("--num-images", type=int, default=2_000, help="as many of each class")
-    one.add_argument("--json", type=Path, help="a file for the scores; a PNG is put beside it")
-    one.add_argument("--picture", type=Path, help="another place for the PNG file")
+    one.add_argument("--json", type=a_path, help="a file for the scores; a PNG is put beside it")
+    one.add_argument("--picture", type=a_path, help="another place for the PNG file")
     one.add_argument("--real", action="store_true", help="score real test pictures instead")
     one.add_argument("--fid", action="store_true", help="the true FID too: needs torch-fidelity")
     one.add_argument("--allow-few", action="store_true", help="score few pictures all the same")
