@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cdiff_helpers.data import load_cifar10
+from cdiff_helpers.data import download, load_cifar10, sources
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.unet import ConditionalUNet
 
@@ -46,3 +46,26 @@ def small_model():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.05)
     return model
+
+
+@pytest.fixture(scope="session")
+def made_up():
+    """A small set in both published forms."""
+    from small_set import in_both_forms  # it needs torchvision, which takes a second to import
+
+    return in_both_forms()
+
+
+@pytest.fixture
+def no_npm(monkeypatch):
+    monkeypatch.setattr(download.shutil, "which", lambda _: None)
+
+
+@pytest.fixture
+def offline(monkeypatch, made_up, no_npm):
+    """No server answers, and npm is not there."""
+    from small_set import mirrors
+
+    mirrors(monkeypatch, made_up, "http://127.0.0.1:9/x")  # nobody listens on the discard port
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(sources, "failures", {})
