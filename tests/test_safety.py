@@ -1,0 +1,163 @@
+"""Nothing that is loaded or fetched can run code: held for every line of the project's Python."""
+
+import ast
+import io
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+
+from cdiff_helpers import load_reference
+from cdiff_helpers.data import BUNDLE, download, load_cifar10, sources
+from cdiff_helpers.data.sources import NPM_FILE
+from cdiff_helpers.runtime import write_digests
+from notebooks import HOUSE, NOTEBOOKS, cells
+
+FOLDERS = ("cdiff_helpers", "tools", "benchmarks", "instructor")
+SOURCES = {
+    str(path.relative_to(HOUSE)): [path.read_text(encoding="utf-8")]
+    for folder in FOLDERS
+    for path in sorted((HOUSE / folder).rglob("*.py"))
+} | {path.name: [cell.source for cell in cells(path, "code")] for path in NOTEBOOKS}
+# What runs a submission runs its code, in a process of its own with nothing to lose
+RUNS_CODE = {"tools/mark_one.py": {"exec"}}
+
+
+def calls(source):
+    """Each call of a program: the name as it is written, and its keyword arguments."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            given = {word.arg: word.value for word in node.keywords}
+            yield (
+                ast.unparse(node.func),
+                {
+                    name: value.value if isinstance(value, ast.Constant) else ...
+                    for name, value in given.items()
+                },
+            )
+
+
+def faults(name, source):
+    """What a program does that could run somebody's code, or trust somebody's word."""
+    for call, given in calls(source):
+        last = call.split(".")[-1]
+        if call == "torch.load" and given.get("weights_only") is not True:
+            yield f"{call} without weights_only=True"
+        if call.startswith(("pickle.", "joblib.", "dill.", "marshal.", "shelve.")):
+            yield call
+        if call in ("eval", "exec", "__import__") and call not in RUNS_CODE.get(name, ()):
+            yield call
+        if given.get("shell") or call in ("os.system", "os.popen"):
+            yield f"{call} through a shell"
+        if last in ("extractall", "extract") and given.get("filter") != "data":
+            yield f"{call} without the data filter"
+        if last == "unpack_archive" or given.get("allow_pickle") or given.get("verify") is False:
+            yield f"{call} {given}"
+        if last in ("mktemp", "_create_unverified_context", "trust_remote_code"):
+            yield call
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        words = node.value if isinstance(node, ast.Constant) else None
+        if str(words).startswith("http://") and "www.w3.org" not in words:
+            yield f"the address {words} has no TLS"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_nothing_runs_what_it_reads(name):
+    assert [fault for source in SOURCES[name] for fault in faults(name, source)] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "pickle.loads(content)",
+        "eval(text)",
+        "subprocess.run(words, shell=True)",
+        "os.system('ls')",
+        "archive.extractall(folder)",
+        "np.load(path, allow_pickle=True)",
+        "requests.get(url, verify=False)",
+        "requests.get('http://example.org/weights')",
+    ],
+)
+def test_the_rule_above_sees(line):
+    assert list(faults("somewhere.py", line))
+
+
+def test_jupyterlab_is_started_with_its_token_on():
+    words = (HOUSE / "README.md").read_text(encoding="utf-8")
+    assert "jupyter lab notebooks/01" in words
+    for off in ("IdentityProvider.token", "NotebookApp.token", "ServerApp.token", "--no-auth"):
+        assert off not in words
+
+
+class Bomb:
+    """A pickle that leaves a file behind when it is opened."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return type(self.trace).touch, (self.trace,)
+
+
+def test_a_pickle_in_the_place_of_weights_or_pictures_is_refused_and_not_opened(
+    tmp_path, monkeypatch
+):
+    """Even where its digest is listed: files of these kinds hold no code that could run."""
+    trace = tmp_path / "ran"
+    bomb = pickle.dumps(Bomb(trace))
+    (tmp_path / "reference").mkdir()
+    for name in ("card.json", "ema.safetensors"):
+        (tmp_path / "reference" / name).write_bytes(bomb)
+    write_digests(tmp_path / "reference")
+    with pytest.raises((RuntimeError, ValueError)):
+        load_reference(tmp_path / "reference")
+    subset = tmp_path / "subset"
+    subset.mkdir()
+    (subset / "subset.json").write_bytes((BUNDLE / "subset.json").read_bytes())
+    (subset / "train.webp").write_bytes(bomb)
+    write_digests(subset)
+    monkeypatch.setattr(sources, "BUNDLE", subset)
+    with pytest.raises(FileNotFoundError, match="bundled"):
+        load_cifar10(source="bundled")
+    assert not trace.exists()
+
+
+def test_a_pickle_in_an_npz_is_refused_and_not_opened(tmp_path, monkeypatch, offline):
+    trace = tmp_path / "ran"
+    arrays = {f"x_{part}": np.array([Bomb(trace)], dtype=object) for part in ("train", "test")}
+    np.savez(tmp_path / NPM_FILE, **arrays, y_train=np.zeros(1), y_test=np.zeros(1))
+    with pytest.raises(FileNotFoundError, match=r"damaged .*allow_pickle"):
+        load_cifar10(tmp_path, source="npm")
+    assert not trace.exists()
+
+
+def test_a_batch_file_is_not_opened_before_its_digest_is_right(tmp_path, offline):
+    """The published archive holds pickles: torchvision compares their md5 first."""
+    trace, folder = tmp_path / "ran", tmp_path / sources.ARCHIVE_FOLDER
+    folder.mkdir()
+    for name in ("batches.meta", "test_batch", *(f"data_batch_{i}" for i in range(1, 6))):
+        (folder / name).write_bytes(pickle.dumps(Bomb(trace)))
+    with pytest.raises(FileNotFoundError, match="is damaged"):
+        load_cifar10(tmp_path, source="archive")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.LNKTYPE])
+def test_an_archive_makes_no_device_pipe_or_link_to_the_outside(kind, tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    with tarfile.open(tmp_path / "evil.tar", "w") as archive:
+        entry = tarfile.TarInfo("thing")
+        entry.type, entry.linkname = kind, "../precious"
+        archive.addfile(entry)
+        entry = tarfile.TarInfo("thing")
+        entry.size = 3
+        archive.addfile(entry, io.BytesIO(b"bad"))
+    (tmp_path / "inside").mkdir()
+    with pytest.raises(OSError, match="cannot be unpacked"):
+        download.unpack(tmp_path / "evil.tar", tmp_path / "inside")
+    assert (tmp_path / "precious").read_text() == "precious"
