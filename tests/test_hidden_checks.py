@@ -40,7 +40,7 @@ def test_the_notebooks_own_solution_passes_on_any_seed(name):
     path = next(path for path in NOTEBOOKS if path.stem.startswith(EXERCISES[name].notebook))
     answer = next(cell for cell in cells(path, "code") if cell.id == f"ex-{name}-answer")
     namespace = {}
-    exec(cells(path, "code")[0].source + "\n" + answer.source, namespace)
+    exec(cells(path, "code")[1].source + "\n" + answer.source, namespace)
     for seed in (1, 20, 300):
         verdict = judged(name, namespace[name], seed)
         assert verdict, verdict.sentence

@@ -71,7 +71,7 @@ def test_an_exercise_stands_in_its_notebook_with_goal_hints_and_a_marked_solutio
     assert "### BEGIN SOLUTION" in answer.source and "### END SOLUTION" in answer.source
     assert answer.metadata["jupyter"]["source_hidden"]
     namespace = {}
-    imports = next(cell for cell in cells(path, "code"))
+    imports = cells(path, "code")[1]
     exec(imports.source + "\n" + answer.source, namespace)
     assert exercise.judge(namespace[exercise.name]), "the notebook's own solution"
     check = next(cell for cell in cells(path, "code") if cell.id == f"ex-{exercise.name}-check")

@@ -33,7 +33,7 @@ def test_the_eight_notebooks_are_there():
 
 @each_notebook
 def test_a_notebook_opens_with_title_links_promise_and_imports(path):
-    title, promise, imports = cells(path)[:3]
+    title, promise, bootstrap, imports = cells(path)[:4]
     number = NAMES.index(path.stem)
     assert title.source.startswith(f"# {path.stem[:2]} · ")
     for neighbour in NAMES[max(number - 1, 0) : number + 2]:
@@ -42,6 +42,7 @@ def test_a_notebook_opens_with_title_links_promise_and_imports(path):
     assert re.search(r"\d.*(minute|second)", title.source), "how long does it take?"
     assert promise.source.startswith("**You will be able to**")
     assert len(re.findall(r"^- ", promise.source, flags=re.M)) == 3
+    assert bootstrap.id == "bootstrap" and len(bootstrap.source.split("\n")) == 7
     assert imports.cell_type == "code" and "import" in imports.source
 
 
@@ -68,7 +69,7 @@ def test_three_to_six_sections_and_at_least_two_guesses(path):
 @each_notebook
 def test_code_cells_are_short_and_seldom_stand_together(path):
     run, every = 0, cells(path)
-    imports = every[2]
+    imports = every[3]
     for cell in every:
         run = run + 1 if cell.cell_type == "code" else 0
         assert run <= 2, f"a third code cell in a row: {cell.source[:60]}"
@@ -102,7 +103,7 @@ def test_no_word_talks_down_and_no_cell_needs_a_shell(path):
 
 @each_notebook
 def test_imports_stand_in_the_import_cell_or_follow_what_was_taught(path):
-    code = cells(path, "code")
+    code = cells(path, "code")[1:]
     for before, cell in itertools.pairwise(code):
         for node in ast.walk(ast.parse(cell.source)):
             if isinstance(node, ast.Import | ast.ImportFrom) and not is_woven(cell):

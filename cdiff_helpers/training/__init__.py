@@ -4,6 +4,7 @@ Home: notebook 05. `losses` (times, weights, dropped labels), `state` (settings,
 changes), `loop` (one update after the other), `checkpoints` and `interrupts` (nothing is lost).
 """
 
+from cdiff_helpers.runtime import autocast, autocast_dtype
 from cdiff_helpers.training.checkpoints import (
     FILES,
     checkpointed,
@@ -38,8 +39,6 @@ from cdiff_helpers.training.state import (
     RECIPE,
     TrainConfig,
     TrainState,
-    autocast,
-    autocast_dtype,
 )
 
 __all__ = [

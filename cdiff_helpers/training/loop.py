@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from cdiff_helpers.diffusion import DiffusionProcess, described
+from cdiff_helpers.runtime import autocast
 from cdiff_helpers.training.losses import diffusion_loss, drop_labels
 from cdiff_helpers.training.random_states import restore_global_random
-from cdiff_helpers.training.state import TrainState, autocast
+from cdiff_helpers.training.state import TrainState
 
 LOOK_EVERY = 20  # updates on a GPU, which has to finish its work before it can be asked
 SETTLED = 50  # updates before which a loss says nothing about a run, however short its warm-up

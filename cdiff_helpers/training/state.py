@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cdiff_helpers.diffusion import check_is
-from cdiff_helpers.runtime import Preset
+from cdiff_helpers.runtime import Preset, autocast_dtype
 from cdiff_helpers.training.losses import LOSS_WEIGHTINGS, TIME_DISTRIBUTIONS
 
 # What the shell and the reference train with: the best of the arms in benchmarks/README.md
@@ -176,22 +176,3 @@ class TrainState:
     def losses(self) -> Tensor:
         """The loss of each update done: float32 (index,) on the model's device."""
         return self.loss_record[: self.index]
-
-
-def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype | None:
-    """The forward pass's number format: None for float32.
-
-    bfloat16 where the device computes in it, float16 on older CUDA devices.
-    """
-    if precision == "float32" or device.type == "mps":
-        return None
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
-    can = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.bfloat16 if can.get("amx_bf16") or can.get("avx512_bf16") else None
-
-
-def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
-    """The block within which the forward pass runs in `autocast_dtype`'s format."""
-    dtype = autocast_dtype(device, precision)
-    return torch.autocast(device.type, dtype, enabled=dtype is not None)

@@ -1,0 +1,52 @@
+"""What the course runs on: `machine` (device, seeds, sizes, folder), `files` and `report`.
+
+Home: notebook 01.
+"""
+
+from cdiff_helpers.runtime.files import (
+    SUMS,
+    digest_line,
+    sync_folder,
+    whole_bytes,
+    write_digests,
+    write_synced,
+    write_whole,
+)
+from cdiff_helpers.runtime.machine import (
+    PRESETS,
+    Preset,
+    autocast,
+    autocast_dtype,
+    course_home,
+    course_preset,
+    pick_device,
+    seed_everything,
+)
+from cdiff_helpers.runtime.report import (
+    environment_report,
+    installed_version,
+    processor_name,
+    provenance,
+)
+
+__all__ = [
+    "PRESETS",
+    "SUMS",
+    "Preset",
+    "autocast",
+    "autocast_dtype",
+    "course_home",
+    "course_preset",
+    "digest_line",
+    "environment_report",
+    "installed_version",
+    "pick_device",
+    "processor_name",
+    "provenance",
+    "seed_everything",
+    "sync_folder",
+    "whole_bytes",
+    "write_digests",
+    "write_synced",
+    "write_whole",
+]

@@ -1,0 +1,69 @@
+"""Files that are whole: written at once, and known by their digests."""
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+SUMS = "SHA256SUMS"  # `sha256sum -c SHA256SUMS` reads it, too
+
+
+def digest_line(name: str, content: bytes) -> bytes:
+    """A file's line in SHA256SUMS, as sha256sum writes it."""
+    return f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode()
+
+
+def whole_bytes(path: Path) -> bytes:
+    """A bundled file's content, if its digest is the one listed in SHA256SUMS beside it.
+
+    Raises RuntimeError, which names the file, for any other.
+    """
+    remedy = "expected the file that came with the package: install the package again"
+    try:
+        content, listed = path.read_bytes(), (path.parent / SUMS).read_bytes()
+    except OSError as error:
+        raise RuntimeError(f"{path} is damaged ({error}); {remedy}") from error
+    if digest_line(path.name, content) not in listed.splitlines(keepends=True):
+        raise RuntimeError(f"{path} is damaged (its sha256 is another one); {remedy}")
+    return content
+
+
+def write_digests(folder: Path) -> None:
+    """Write SHA256SUMS for the files of a bundled folder."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != SUMS)
+    lines = [digest_line(path.name, path.read_bytes()) for path in files]
+    write_whole(folder / SUMS, b"".join(lines))
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write content to path, and return only when it is on the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put content at path at once: written beside it, flushed to disk, then renamed."""
+    beside = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        write_synced(beside, content)
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a folder's names on the disk, where the system can (Windows opens no folders)."""
+    if os.name != "posix":
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:  # some network drives, Colab's among them, know files alone
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(number)
