@@ -118,6 +118,17 @@ def test_the_two_lists_of_dependencies_agree():
     assert not [name for name in own if name.startswith("jupyter") or "==" in name or "<" in name]
 
 
+def test_the_oldest_versions_that_are_tried_are_the_floors():
+    own = tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]
+    lines = (HOUSE / "constraints-oldest.txt").read_text().splitlines()
+    tried = {line.removesuffix(".*") for line in lines if not line.startswith("#")}
+    assert tried == {floor.replace(">=", "==") for floor in own["dependencies"]}
+    sessions = (HOUSE / "noxfile.py").read_text()
+    assert f'python="{own["requires-python"].removeprefix(">=")}"' in sessions
+    for name in ("oldest", "colab", "kaggle"):
+        assert f"constraints-{name}.txt" in sessions
+
+
 def test_conda_has_no_list_of_its_own():
     text = (HOUSE / "environment.yml").read_text()
     assert re.findall(r"^\s+- (?!conda-forge)(.+)$", text, flags=re.M) == [

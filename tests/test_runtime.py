@@ -10,7 +10,6 @@ from cdiff_helpers.runtime import (
     PRESETS,
     course_home,
     course_preset,
-    environment_report,
     pick_device,
     seed_everything,
 )
@@ -65,14 +64,6 @@ def test_the_course_folder_follows_the_environment(monkeypatch, tmp_path):
     assert course_home() == tmp_path
     monkeypatch.delenv("CDIFF_HOME")
     assert course_home().name == ".cdiff"
-
-
-def test_the_report_tells_versions_device_and_preset():
-    report = environment_report()
-    assert torch.__version__.startswith(report["torch"].split("+")[0])
-    assert report["preset"] == course_preset().name
-    assert report["device"].startswith(pick_device().type)
-    assert not [name for name, value in report.items() if "missing" in value]
 
 
 def test_the_processor_has_a_name():

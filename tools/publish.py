@@ -14,10 +14,10 @@ from pathlib import Path
 HOUSE = Path(__file__).resolve().parent.parent
 PLACE = "pyproject.toml"
 PATTERNS = ("notebooks/*.ipynb", "README.md", "docs/*.md")
-# How the addresses of a file and of the whole begin; {repo} and {branch} are filled in
+# How the addresses of a notebook, and of the whole, begin; {repo} and {branch} are filled in
 FORMS = (
-    "https://colab.research.google.com/github/{repo}/blob/{branch}/",
-    "https://kaggle.com/kernels/welcome?src=https://github.com/{repo}/blob/{branch}/",
+    "https://colab.research.google.com/github/{repo}/blob/{branch}/notebooks/",
+    "https://kaggle.com/kernels/welcome?src=https://github.com/{repo}/blob/{branch}/notebooks/",
     "https://github.com/{repo}/archive/refs/heads/{branch}.zip",
 )
 GIVEN = re.compile(r'(\[tool\.cdiff\.publish\].*?\nrepo = ")(.*?)("\nbranch = ")(.*?)(")', re.S)
