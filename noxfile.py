@@ -7,6 +7,7 @@ run each of the eight notebooks alone in an empty folder with those platforms' v
 
 import nox
 
+nox.options.default_venv_backend = "uv|virtualenv"  # uv installs faster, where it is
 nox.options.sessions = ["oldest", "newest", "colab", "kaggle"]
 
 
