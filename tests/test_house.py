@@ -121,7 +121,7 @@ def test_the_two_lists_of_dependencies_agree():
 def test_the_oldest_versions_that_are_tried_are_the_floors():
     own = tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]
     lines = (HOUSE / "constraints-oldest.txt").read_text().splitlines()
-    tried = {line.removesuffix(".*") for line in lines if not line.startswith("#")}
+    tried = {line.removesuffix(".*") for line in lines if not line.startswith(("#", "pyparsing"))}
     assert tried == {floor.replace(">=", "==") for floor in own["dependencies"]}
     sessions = (HOUSE / "noxfile.py").read_text()
     assert f'python="{own["requires-python"].removeprefix(">=")}"' in sessions

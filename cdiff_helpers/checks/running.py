@@ -340,5 +340,6 @@ def removals() -> Iterator[list[Path]]:
         return remove_and_note
 
     remove, unlink = (patch.object(os, name, noting(getattr(os, name))) for name in REMOVERS)
-    with remove, unlink:
+    of_path = patch.object(Path, "unlink", noting(Path.unlink))  # Python 3.10's asks no os.unlink
+    with remove, unlink, of_path:
         yield removed

@@ -20,7 +20,8 @@ GAP = 4  # white pixels between columns
 @lru_cache
 def letters() -> ImageFont.FreeTypeFont:
     """Matplotlib's own font, which has the course's letters: x̂₀, ε̂, μ̃."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), SIZE)
+    font = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
+    return ImageFont.truetype(str(font), SIZE)  # Pillow 10.0 takes no Path
 
 
 def captioned(pixels: np.ndarray, captions: Sequence[str], scale: int) -> bytes:
