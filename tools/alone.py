@@ -7,6 +7,7 @@ preset. What was installed before, torch above all, must be there unchanged afte
 """
 
 import argparse
+import importlib
 import os
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def lone_copy(path: Path, folder: Path, address: str) -> Path:
 
 def installed() -> dict[str, str]:
     """Every distribution of this Python and its version, the course left out."""
-    metadata.MetadataPathFinder.invalidate_caches()
+    importlib.invalidate_caches()
     found = {each.metadata["Name"].lower(): each.version for each in metadata.distributions()}
     return {name: number for name, number in found.items() if name != "cdiff-helpers"}
 
