@@ -90,6 +90,35 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     assert same(whole, again)
 
 
+def test_a_run_in_mixed_precision_resumes_to_the_same_curve(bundle, short_process, tmp_path):
+    """Where the processor computes in bfloat16: the same pictures, rates, and nearly losses."""
+    config = TrainConfig(num_updates=10, batch_size=16)
+
+    def seen(loader, labels):
+        for x0, y in loader:
+            labels.append(y)
+            yield x0, y
+
+    class Seeing(ResidentLoader):
+        def __iter__(self):
+            yield from seen(super().__iter__(), order)
+
+    order = []
+    whole = fresh(config, **TINY)
+    rates = [s.learning_rate for s in train(whole, short_process, Seeing(bundle, 16, 3))]
+    all_of_them, order = order, []
+    state = fresh(config, **TINY)
+    for step in train(state, short_process, Seeing(bundle, 16, 3)):
+        if step.index == 4:
+            break
+    save_checkpoint(tmp_path, state)
+    order = []
+    again = load_checkpoint(tmp_path)
+    rest = [s.learning_rate for s in train(again, short_process, Seeing(bundle, 16, 3))]
+    assert rest == rates[5:] and torch.allclose(again.losses, whole.losses, atol=0.02)
+    assert all(torch.equal(a, b) for a, b in zip(order, all_of_them))
+
+
 class Augmented(Dataset):
     """Pictures with noise from the workers' global generators: Python's, numpy's and torch's."""
 
