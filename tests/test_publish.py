@@ -59,7 +59,7 @@ def test_another_address_is_written_everywhere_and_nothing_else_is_changed(house
     assert command(house) == 0 and "Nothing had to be changed" in capsys.readouterr().out
 
 
-def test_a_file_that_disagrees_is_named(house, capsys):
+def test_a_file_that_disagrees_is_named_and_mended(house, capsys):
     path = house / "notebooks" / "03_diffusion_process.ipynb"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("notebook-course/blob/main", "other/blob/main", 1), "utf-8")
@@ -67,6 +67,15 @@ def test_a_file_that_disagrees_is_named(house, capsys):
     said = capsys.readouterr().out
     assert "notebooks/03_diffusion_process.ipynb: https://colab" in said and "other/blob" in said
     assert said.count("\n") == 1
+    assert command(house) == 0 and path.read_text("utf-8") == text
+
+
+def test_a_notebook_without_its_address_is_named(house, capsys):
+    path = house / "notebooks" / "05_training_loop.ipynb"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("archive/refs/heads", "somewhere/else"), "utf-8")
+    assert command(house, "--check") == 1
+    assert "notebooks/05_training_loop.ipynb lacks https://github.com/" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,12 @@ FORMS = (
     "https://kaggle.com/kernels/welcome?src=https://github.com/{repo}/blob/{branch}/notebooks/",
     "https://github.com/{repo}/archive/refs/heads/{branch}.zip",
 )
+WORD = r"[^)\s\"]+?"
+# The same with any repository and branch, for what disagrees
+ANYWHERE = [
+    re.compile(re.escape(form).replace(r"\{repo\}", WORD).replace(r"\{branch\}", WORD))
+    for form in FORMS
+]
 GIVEN = re.compile(r'(\[tool\.cdiff\.publish\].*?\nrepo = ")(.*?)("\nbranch = ")(.*?)(")', re.S)
 REPO, BRANCH = re.compile(r"[\w.-]+/[\w.-]+"), re.compile(r"(?!-)[\w.-]+(/[\w.-]+)*")
 
@@ -53,15 +59,14 @@ def publish(house: Path, repo: str, branch: str) -> list[str]:
     ):
         if not form.fullmatch(value) or ".." in value:
             raise ValueError(f"{name} is {value!r}; expected {like}, as in the project's address.")
-    pairs = list(zip(forms(*address(house)), forms(repo, branch)))
     changed = []
     for path in files(house):
-        old = path.read_bytes()
+        old = path.read_bytes().decode()  # bytes: line ends stay as they are
         new = old
-        for before, after in pairs:
-            new = new.replace(before.encode(), after.encode())
+        for anywhere, right in zip(ANYWHERE, forms(repo, branch)):
+            new = anywhere.sub(right, new)
         if new != old:
-            path.write_bytes(new)
+            path.write_bytes(new.encode())
             changed.append(path.relative_to(house).as_posix())
     place = house / PLACE
     text = GIVEN.sub(rf"\g<1>{repo}\g<3>{branch}\g<5>", place.read_text(encoding="utf-8"))
@@ -70,17 +75,16 @@ def publish(house: Path, repo: str, branch: str) -> list[str]:
 
 
 def disagreements(house: Path) -> list[str]:
-    """Each address of such a form that is not in the given repository, with its file's name."""
-    known = forms(*address(house))
-    anywhere = [re.escape(form.format(repo="R", branch="B")) for form in FORMS]
-    anywhere = [form.replace("R/", '[^)\\s"]+?/').replace("B", '[^)\\s"]+?') for form in anywhere]
-    found = []
+    """Each address that is not in the given repository, and each notebook's that is missing."""
+    known, found = forms(*address(house)), []
     for path in files(house):
-        text = path.read_text(encoding="utf-8")
-        for form, right in zip(anywhere, known):
-            for match in re.finditer(form, text):
-                if match[0] != right:
-                    found.append(f"{path.relative_to(house).as_posix()}: {match[0]}")
+        name, text = path.relative_to(house).as_posix(), path.read_text(encoding="utf-8")
+        for anywhere, right in zip(ANYWHERE, known):
+            found += [
+                f"{name}: {match[0]}" for match in anywhere.finditer(text) if match[0] != right
+            ]
+            if path.suffix == ".ipynb" and not anywhere.search(text):
+                found.append(f"{name} lacks {right}")
     return found
 
 
