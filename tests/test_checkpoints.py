@@ -45,6 +45,7 @@ from cdiff_helpers.training import (
 from cdiff_helpers.unet import ConditionalUNet
 
 PLAIN = {"precision": "float32"}
+LONG = pytest.mark.slow  # cases that plain pytest leaves to the others of their kind
 
 
 def after(state, index):
@@ -497,7 +498,7 @@ class FaultyDisk:
 
 
 @pytest.mark.parametrize("dead", [False, True], ids=["fails", "killed"])
-@pytest.mark.parametrize("had", [0, 1, 2])
+@pytest.mark.parametrize("had", [pytest.param(0, marks=LONG), pytest.param(1, marks=LONG), 2])
 def test_every_fault_while_saving_is_survived(dead, had, tmp_path, capsys):
     """The n-th step of a save fails, or is the process's last, for every n."""
     config = TrainConfig(num_updates=9)
@@ -656,7 +657,7 @@ def test_a_second_interrupt_at_once_is_held_and_a_late_one_ends_what_hangs(
     assert load_checkpoint(tmp_path).index == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=LONG), signal.SIGTERM])
 def test_the_shells_run_ends_with_a_sentence_and_goes_on(number, tmp_path):
     command = [sys.executable, "-m", "cdiff_helpers", "train", "--out", str(tmp_path / "run")]
     command += ["--preset", "reduced", "--updates", "100000", "--device", "cpu"]
