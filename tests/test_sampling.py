@@ -279,7 +279,7 @@ def test_ddim_is_diffusers_ddim(eta, generator):
 
     T = 50
     process = DiffusionProcess(T)
-    predictions = torch.randn(T, 1, 3, 32, 32, generator=generator)
+    predictions = torch.randn(T, 3, 32, 32, generator=generator)
 
     def model(xt, t, y):  # a made-up network, tame where 1/√ᾱ is huge
         return 0.05 * predictions[t] + xt * (1 - process.alpha_bar[t]).sqrt()
@@ -293,7 +293,7 @@ def test_ddim_is_diffusers_ddim(eta, generator):
     xt = torch.randn(1, 3, 32, 32, generator=draws)
     assert peer.timesteps.tolist() == [frame.t for frame in frames[:-1]]
     for t, frame in zip(peer.timesteps, frames[1:]):
-        eps = model(xt, t, None)
+        eps = model(xt, t.expand(1), None)
         noise = torch.randn(xt.shape, generator=draws)
         # its own draw is taken after the step's, so it is handed ours
         xt = peer.step(eps, t, xt, eta=eta, variance_noise=noise if eta else None).prev_sample
