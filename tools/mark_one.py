@@ -98,8 +98,8 @@ def without_spaces(source: str) -> str:
 
 
 def without_magics(source: str) -> str:
-    """A cell without IPython's own lines, such as %matplotlib or !pip."""
-    return re.sub(r"^\s*[%!].*$", "", source, flags=re.M)
+    """A cell whose IPython lines, such as %matplotlib or !pip, do nothing."""
+    return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
 
 
 def read_cell(source: str, names: list[str], reading: Reading) -> list[str]:
