@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 
 HOUSE = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((HOUSE / "notebooks").glob("*.ipynb"))
@@ -22,6 +23,11 @@ def cells(path: Path, kind: str | None = None) -> list[nbformat.NotebookNode]:
     """A notebook's cells, of one kind where it is given ("code" or "markdown")."""
     notebook = nbformat.read(path, as_version=4)
     return [cell for cell in notebook.cells if kind in (None, cell.cell_type)]
+
+
+def as_python(cell: nbformat.NotebookNode) -> str:
+    """A code cell's program as IPython runs it: magics are calls."""
+    return TransformerManager().transform_cell(cell.source)
 
 
 def is_woven(cell: nbformat.NotebookNode) -> bool:

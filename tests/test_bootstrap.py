@@ -7,9 +7,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from notebooks import HOUSE, NOTEBOOKS, cells
+from notebooks import HOUSE, NOTEBOOKS, as_python, cells
 
-CELL = cells(NOTEBOOKS[0], "code")[0].source
+CELL = as_python(cells(NOTEBOOKS[0], "code")[0])
 RECORDING = """
 class Shell:
     def run_line_magic(self, *words):

@@ -12,7 +12,7 @@ except ImportError:  # Python 3.10
 
 import pytest
 
-from notebooks import HOUSE, NOTEBOOKS, cells, is_woven
+from notebooks import HOUSE, NOTEBOOKS, as_python, cells, is_woven
 
 PACKAGE = HOUSE / "cdiff_helpers"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -76,7 +76,7 @@ def test_every_idea_is_defined_once():
     for path in NOTEBOOKS:
         for cell in cells(path, "code"):
             if not is_woven(cell):
-                again = {n.name for n in definitions(ast.parse(cell.source))} & set(homes)
+                again = {n.name for n in definitions(ast.parse(as_python(cell)))} & set(homes)
                 assert not again, f"{path.stem} defines {again} by hand"
 
 

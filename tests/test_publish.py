@@ -31,7 +31,7 @@ def test_all_addresses_are_the_one_that_is_given():
         colab, kaggle, whole = publish.forms(repo, branch)
         assert f"({colab}{path.name})" in title
         assert f"({kaggle}{path.name})" in title
-        assert f'COURSE = "{whole}"' in bootstrap
+        assert bootstrap.endswith(f"%pip install --quiet {whole}")
         assert f"({colab}{path.name})" in (HOUSE / "README.md").read_text("utf-8")
 
 

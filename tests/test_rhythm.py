@@ -42,7 +42,8 @@ def test_a_notebook_opens_with_title_links_promise_and_imports(path):
     assert re.search(r"\d.*(minute|second)", title.source), "how long does it take?"
     assert promise.source.startswith("**You will be able to**")
     assert len(re.findall(r"^- ", promise.source, flags=re.M)) == 3
-    assert bootstrap.id == "bootstrap" and len(bootstrap.source.split("\n")) == 7
+    assert bootstrap.id == "bootstrap"
+    assert len([line for line in bootstrap.source.split("\n") if line]) == 5
     assert imports.cell_type == "code" and "import" in imports.source
 
 
@@ -97,7 +98,7 @@ def test_no_word_talks_down_and_no_cell_needs_a_shell(path):
             found = BANNED_WORDS.search(cell.source)
             assert not found, f"{found[0]!r} in: {cell.source[:80]}"
             assert "data:image" not in cell.source
-        else:
+        elif cell.id != "bootstrap":
             assert not [word for word in BANNED_CODE if word in cell.source], cell.source[:80]
 
 

@@ -12,14 +12,14 @@ from cdiff_helpers import load_reference
 from cdiff_helpers.data import BUNDLE, download, load_cifar10, sources
 from cdiff_helpers.data.sources import NPM_FILE
 from cdiff_helpers.runtime import write_digests
-from notebooks import HOUSE, NOTEBOOKS, cells
+from notebooks import HOUSE, NOTEBOOKS, as_python, cells
 
 FOLDERS = ("cdiff_helpers", "tools", "benchmarks", "instructor")
 SOURCES = {
     str(path.relative_to(HOUSE)): [path.read_text(encoding="utf-8")]
     for folder in FOLDERS
     for path in sorted((HOUSE / folder).rglob("*.py"))
-} | {path.name: [cell.source for cell in cells(path, "code")] for path in NOTEBOOKS}
+} | {path.name: [as_python(cell) for cell in cells(path, "code")] for path in NOTEBOOKS}
 # What runs a submission runs its code, in a process of its own with nothing to lose
 RUNS_CODE = {"tools/mark_one.py": {"exec"}}
 

@@ -44,7 +44,7 @@ def archive(path: Path) -> str:
 def lone_copy(path: Path, folder: Path, address: str) -> Path:
     """The notebook alone in a folder, its first cell asking that address for the course."""
     text = path.read_text(encoding="utf-8")
-    start = text.index("https://github.com", text.index("COURSE = "))
+    start = text.index("https://github.com", text.index("%pip install"))
     end = text.index(".zip", start) + len(".zip")
     copy = folder / path.name
     copy.write_text(text[:start] + address + text[end:], encoding="utf-8")
