@@ -215,6 +215,7 @@ def some(*names: str) -> nbformat.NotebookNode:
 STYLE = """a = alpha_bar.index_select(0, t).reshape(-1, 1, 1, 1)
 return torch.addcmul((1 - a) ** 0.5 * noise, a**0.5, x0)"""
 MAGIC = "if False:\n    %pip install tqdm\n%matplotlib inline\n"
+REST = RIGHT.replace("[t]", "[\n    t\n    % len(alpha_bar)\n]")
 HELPER = "def share(a, t):\n    return a[t][:, None, None, None]\n"
 HELPED = "a = share(alpha_bar, t)\n" + RIGHT.splitlines()[1]
 EARLY = solutions("03")["time_of_snr"].replace(".sum())", ".sum()) - 1")
@@ -250,6 +251,7 @@ CLASS = {
     "fitted": (lambda: student_notebook(linear_alpha_bar=FITTED), 8.5, None),
     "uses_a_helper": (lambda: other(HELPED, HELPER), ALL, None),
     "magics": (lambda: other(RIGHT, MAGIC), ALL, None),
+    "remainder": (lambda: other(REST), ALL, None),
     "no_metadata": (without_metadata, ALL, "metadata lost"),
     "turned_round": (turned_round, ALL, "another order"),
     "doubled": (doubled, ALL, "defined 2 times"),
@@ -303,7 +305,7 @@ def expect(students: list[Student], names) -> None:
 
 
 def test_one_hostile_submission_costs_the_others_nothing(tmp_path):
-    names = ["perfect", "magics", "untouched", "exits", "not_json"]
+    names = ["perfect", "magics", "remainder", "untouched", "exits", "not_json"]
     hand_in(tmp_path / "class", names)
     expect(mark_folder(tmp_path / "class", ["03"], Limits(hidden=HIDDEN, seed=5)), names)
 

@@ -98,7 +98,10 @@ def without_spaces(source: str) -> str:
 
 
 def without_magics(source: str) -> str:
-    """A cell whose IPython lines, such as %matplotlib or !pip, do nothing."""
+    """A cell whose IPython lines, such as %matplotlib or !pip, do nothing; plain Python stays."""
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+        ast.parse(source)
+        return source  # a line that begins with % goes on with a division
     return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
 
 
