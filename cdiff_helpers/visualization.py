@@ -106,7 +106,7 @@ def plot_beta_schedule(process: DiffusionProcess) -> Figure:
     right.plot(process.alphas.cpu(), color=GREEN, label="α: kept by step t")
     right.plot(process.alpha_bar.cpu(), color=BLUE, label="ᾱ: kept by all steps up to t")
     right.set(xlabel="time t", ylabel="share of signal", title="what is left of the picture")
-    right.legend(frameon=False)
+    right.legend(loc="lower left", frameon=False)
     return figure
 
 
