@@ -1,31 +1,39 @@
-"""The bundled reference: a trained model to draw with before your own is ready.
+"""The recorded runs: the bundled reference, which samples before your own is ready, and two cores'.
 
-Home: notebook 08.
+Home: notebook 08. The *reference* is what this network can do: 21.8 million images on a GPU, with
+its weights. *two_cores* is what a laptop does by the minute: losses, samples and scores alone.
 """
 
 import hashlib
+import io
 import json
 from pathlib import Path
 
+import numpy as np
+import torch
+from PIL import Image
 from safetensors.torch import load as load_tensors
+from torch import Tensor
 
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.runtime import whole_bytes
 from cdiff_helpers.unet import ConditionalUNet
 
-REFERENCE = Path(__file__).parent / "bundled" / "reference"
+BUNDLED = Path(__file__).parent / "bundled"
+REFERENCE = BUNDLED / "reference"
+RUNS = ("reference", "two_cores")
+SCORED = ("guidance", "solvers", "snapshots", "averages")
 
 
 def load_reference(
     folder: str | Path | None = None,
 ) -> tuple[ConditionalUNet, DiffusionProcess, dict]:
-    """The bundled averaged weights in eval mode on the CPU, their process, and their model card.
+    """The bundled EMA weights in eval mode on the CPU, their process, and their model card.
 
-    The card (dict) tells the seed, settings, images seen, minutes, hardware, every loss and what
-    samples looked like on the way. Raises RuntimeError where the files are missing or damaged.
+    The card (dict) is `load_record`'s. Raises RuntimeError where the files are missing or damaged.
     """
     folder = REFERENCE if folder is None else Path(str(folder))
-    card = json.loads(whole_bytes(folder / "card.json"))
+    card = read_card(folder)
     weights = whole_bytes(folder / "ema.safetensors")
     if hashlib.sha256(weights).hexdigest() != card["sha256"]:
         raise RuntimeError(
@@ -37,21 +45,58 @@ def load_reference(
     return model.eval().requires_grad_(False), DiffusionProcess(model.num_steps), card
 
 
-def reference_scores(of: str) -> list[dict]:
-    """What the judge said of the bundled reference: one dict a case, in the order of its options.
+def load_record(run: str = "reference") -> dict:
+    """The card of a recorded run, "reference" or "two_cores": what it was, and how it went.
 
-    `of` is "guidance" (by `guidance_scale`), "solvers" (by `solver`, `num_steps`) or "snapshots"
-    (by `images_seen`). Each holds the case's options and `evaluation.score`'s answer. Raises
-    ValueError for another word, RuntimeError where the record is damaged or of other weights.
+    `seed`, `training` (settings), `images_seen`, `minutes` (of training), `hardware`, `losses` (of
+    each update) and `snapshots` are among its keys. Raises ValueError for another run, RuntimeError
+    where its files are missing or damaged.
     """
-    if of not in ("guidance", "solvers", "snapshots"):
-        raise ValueError(f"of is {of!r}; expected guidance, solvers or snapshots.")
-    record = json.loads(whole_bytes(REFERENCE / "scores.json"))
-    if record["weights"] != json.loads(whole_bytes(REFERENCE / "card.json"))["sha256"]:
+    return read_card(record_folder(run))
+
+
+def record_folder(run: str) -> Path:
+    """Where a recorded run's files lie in the package; raises ValueError for another run."""
+    if run not in RUNS:
+        raise ValueError(f"run is {run!r}; expected one of {', '.join(RUNS)}.")
+    return REFERENCE if run == "reference" else BUNDLED / run
+
+
+def read_card(folder: Path) -> dict:
+    """The card in a record's folder, with the losses that lie beside it as a list of floats."""
+    card = json.loads(whole_bytes(folder / "card.json"))
+    losses = np.load(io.BytesIO(whole_bytes(folder / "losses.npy")), allow_pickle=False)
+    return card | {"losses": losses.tolist()}
+
+
+def recorded_scores(of: str, run: str = "reference") -> list[dict]:
+    """What the judge said of a recorded run's samples: one dict per case, ordered by its options.
+
+    `of` is "guidance" (by `guidance_scale`), "solvers" (by `guidance_scale`, `solver`,
+    `num_steps`), "snapshots" (by `images_seen`) or "averages" (by `ema_decay`). Each holds the
+    case's options and `evaluation.score`'s answer. Raises ValueError for another word,
+    RuntimeError where the record is damaged or of other weights.
+    """
+    if of not in SCORED:
+        raise ValueError(f"of is {of!r}; expected one of {', '.join(SCORED)}.")
+    folder = record_folder(run)
+    record = json.loads(whole_bytes(folder / "scores.json"))
+    if record["weights"] != json.loads(whole_bytes(folder / "card.json"))["sha256"]:
         raise RuntimeError(
-            f"{REFERENCE}/scores.json is of other weights; expected those of the card: install the "
+            f"{folder}/scores.json is of other weights; expected those of the card: install the "
             "package again"
         )
     found = [entry["case"] | entry for entry in record["scores"] if entry["case"]["of"] == of]
-    keys = ("guidance_scale", "solver", "num_steps", "images_seen")
+    keys = ("guidance_scale", "solver", "num_steps", "images_seen", "ema_decay")
     return sorted(found, key=lambda entry: [entry.get(key, 0) for key in keys])
+
+
+def recorded_samples(snapshot: dict, run: str = "reference") -> Tensor:
+    """A snapshot's samples, eight per class from the seeds 0 to 79: (10, 8, 3, 32, 32) in [0, 1].
+
+    `snapshot` is one of `load_record(run)["snapshots"]`.
+    """
+    with Image.open(io.BytesIO(whole_bytes(record_folder(run) / snapshot["file"]))) as image:
+        pixels = torch.from_numpy(np.array(image.convert("RGB")))  # (10 H, 8 W, 3)
+    tiles = pixels.view(10, 32, -1, 32, 3).permute(0, 2, 4, 1, 3)  # -> (10, 8, 3, H, W)
+    return tiles.float() / 255

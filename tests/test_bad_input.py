@@ -18,7 +18,7 @@ from cdiff_helpers.data import (
 )
 from cdiff_helpers.diffusion import DiffusionProcess, cosine_alpha_bar
 from cdiff_helpers.evaluation import score
-from cdiff_helpers.reference import reference_scores
+from cdiff_helpers.reference import recorded_scores
 from cdiff_helpers.runtime import course_preset, pick_device, seed_everything
 from cdiff_helpers.sampling import denoise, guided_noise, sample_conditional_images
 from cdiff_helpers.training import (
@@ -320,7 +320,7 @@ TABLE = {
     "step_by_step": (lambda v: step_by_step(model, v), [longer, None], lambda v: ""),
     # reference and judge
     "load_reference": (load_reference, ["nowhere", __file__, 3], str),
-    "reference_scores": (reference_scores, ["size", None, 3], repr),
+    "recorded_scores": (recorded_scores, ["size", None, 3], repr),
     "score images": (
         lambda v: score(v, torch.zeros(2, dtype=torch.int64), allow_few=True),
         [

@@ -45,7 +45,7 @@ def weights(model):
 def the_reference(folder, monkeypatch):
     monkeypatch.setattr(reference, "REFERENCE", folder)
     model, _, card = reference.load_reference(folder)
-    return weights(model), repr(card), repr(reference.reference_scores("guidance"))
+    return weights(model), repr(card), repr(reference.recorded_scores("guidance"))
 
 
 def the_judge(folder, monkeypatch):

@@ -3,12 +3,20 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from cdiff_helpers import reference as module
 from cdiff_helpers.data import load_cifar10, to_model_range
-from cdiff_helpers.reference import REFERENCE, load_reference, reference_scores
+from cdiff_helpers.reference import (
+    REFERENCE,
+    load_record,
+    load_reference,
+    record_folder,
+    recorded_samples,
+    recorded_scores,
+)
 from cdiff_helpers.runtime import write_digests
 from cdiff_helpers.training import diffusion_loss
 
@@ -39,24 +47,56 @@ def test_the_package_offers_it_by_name():
         cdiff_helpers.nothing_like_it  # noqa: B018
 
 
-def test_the_card_tells_how_it_was_made(reference):
-    model, _, card = reference
-    assert card["command"].startswith("python tools/train_reference.py")
-    assert card["parameters"] == sum(p.numel() for p in model.parameters())
-    assert card["images_seen"] == card["updates"] * card["training"]["batch_size"]
-    assert len(card["losses"]) == card["updates"] and card["minutes"] > 1
-    for key in ("seed", "hardware", "versions", "sampler", "model"):
-        assert card[key] is not None
-    minutes = [snapshot["minutes"] for snapshot in card["snapshots"]]
-    assert minutes == sorted(minutes)
-    assert all((REFERENCE / snapshot["file"]).is_file() for snapshot in card["snapshots"])
-    assert (REFERENCE / "ema.safetensors").stat().st_size < 12e6
-    assert card["images_seen"] >= 1_000_000
-    head, *arms = card["trials"]["rows"]
-    assert len({row[head.index("arm")] for row in arms}) >= 5 and card["trials"]["samples"] == 2_000
+def test_the_cards_tell_how_the_runs_were_made(reference):
+    for run, least in (("reference", 21_000_000), ("two_cores", 1_000_000)):
+        card, folder = load_record(run), record_folder(run)
+        assert card["images_seen"] == card["updates"] * card["training"]["batch_size"] >= least
+        assert len(card["losses"]) == card["updates"] == card["training"]["num_updates"]
+        assert card["parameters"] == sum(p.numel() for p in reference[0].parameters())
+        assert card["epochs"] == pytest.approx(card["images_seen"] / 50_000, abs=0.1)
+        assert card["last_loss"] == pytest.approx(np.mean(card["losses"][-500:]), abs=1e-6)
+        for key in ("command", "seed", "hardware", "versions", "sampler", "model", "note"):
+            assert card[key] is not None
+        seen = [snapshot["images_seen"] for snapshot in card["snapshots"]]
+        assert seen == sorted(seen) and seen[-1] == card["images_seen"]
+        for snapshot in card["snapshots"]:
+            assert f"{snapshot['images_seen']:08d}" in snapshot["file"]
+            samples = recorded_samples(snapshot, run)
+            assert samples.shape == (10, 8, 3, 32, 32) and 0 <= samples.min() < samples.max() <= 1
+        text = (folder / "card.md").read_text(encoding="utf-8")
+        for told in (f"{card['images_seen']:,}", card["sha256"], f"{card['test_noise_mse']:.4f}"):
+            assert told in text
+
+
+def test_the_reference_is_the_run_on_a_gpu_with_its_best_average(reference):
+    card = reference[2]
+    assert card == load_record() and (REFERENCE / "ema.safetensors").stat().st_size < 12e6
+    assert card["device"] == "NVIDIA H200" and 360 < card["seconds"] < 362
+    assert card["training"]["batch_size"] == 1_024 and "CUDA graphs" in card["method"]
+    assert card["repeat"].startswith("python tools/train_reference.py") and card["commit"]
+    averages = {str(e["ema_decay"]): e["judge_fd"] for e in recorded_scores("averages")}
+    averages.pop("0.0")  # the raw weights
+    assert min(averages, key=averages.get) == str(card["ema_decay"])
+    assert card["averages"] == {decay: round(value, 2) for decay, value in averages.items()}
+    assert card["test_noise_mse"] < load_record("two_cores")["test_noise_mse"] < 0.080
+
+
+def test_the_two_core_record_has_no_weights_and_the_recipes_trials():
+    assert not list(record_folder("two_cores").glob("*.safetensors"))
+    trials = load_record("two_cores")["trials"]
+    head, *arms = trials["rows"]
+    assert len({row[head.index("arm")] for row in arms}) >= 5 and trials["samples"] == 2_000
     assert all(0 < float(row[head.index("agreement")]) < 1 for row in arms)
-    assert card["test_noise_mse"] <= 0.080  # a trial of 75 minutes on two cores had 0.0804
-    assert f"{card['images_seen']:,}" in (REFERENCE / "card.md").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match=r"run is 'mine'; expected one of reference, two_cores"):
+        load_record("mine")
+
+
+def test_every_recorded_score_says_how_it_was_drawn():
+    for run in ("reference", "two_cores"):
+        for of in ("guidance", "solvers", "snapshots"):
+            for entry in recorded_scores(of, run):
+                assert entry["n"] == 2_000 and entry["drawn_on"]
+                assert {"guidance_scale", "solver", "num_steps"} <= set(entry)
 
 
 def test_its_error_on_test_pictures_is_what_the_card_says(reference, held_out):
@@ -110,13 +150,13 @@ def test_the_record_of_scores_is_read_by_kind_and_in_order(tmp_path, monkeypatch
     (tmp_path / "card.json").write_text(json.dumps({"sha256": "these"}))
     (tmp_path / "scores.json").write_text(json.dumps({"weights": "these", "scores": scores}))
     write_digests(tmp_path)
-    assert [e["guidance_scale"] for e in reference_scores("guidance")] == [1, 1.5, 3]
-    assert [e["num_steps"] for e in reference_scores("solvers")] == [10, 50]
-    assert all(e["agreement"] == 0.5 for e in reference_scores("solvers"))
+    assert [e["guidance_scale"] for e in recorded_scores("guidance")] == [1, 1.5, 3]
+    assert [e["num_steps"] for e in recorded_scores("solvers")] == [10, 50]
+    assert all(e["agreement"] == 0.5 for e in recorded_scores("solvers"))
     (tmp_path / "card.json").write_text(json.dumps({"sha256": "others"}))
     write_digests(tmp_path)
     with pytest.raises(RuntimeError, match=r"of other weights.*install the package again"):
-        reference_scores("guidance")
+        recorded_scores("guidance")
     (tmp_path / "scores.json").unlink()
     with pytest.raises(RuntimeError, match=r"is damaged .*install the package again"):
-        reference_scores("guidance")
+        recorded_scores("guidance")

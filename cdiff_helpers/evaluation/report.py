@@ -100,7 +100,7 @@ def draw_agreement(axis: Axes, scores: dict[str, dict]) -> None:
 def plot_guidance(scores: Sequence[dict]) -> Figure:
     """What guidance buys and costs: agreement, judge-FD and coverage over the guidance scale.
 
-    `scores` are `reference_scores("guidance")`, or the like: dicts with `guidance_scale`, and
+    `scores` are `recorded_scores("guidance")`, or the like: dicts with `guidance_scale`, and
     `score`'s answer.
     """
     best = min(scores, key=lambda each: each["judge_fd"])["guidance_scale"]
@@ -118,7 +118,7 @@ def plot_guidance(scores: Sequence[dict]) -> Figure:
 def plot_progress(scores: Sequence[dict]) -> Figure:
     """What seeing more pictures buys: agreement, judge-FD and coverage over them, on a log axis.
 
-    `scores` are `reference_scores("snapshots")`, or the like: dicts with `images_seen` and
+    `scores` are `recorded_scores("snapshots")`, or the like: dicts with `images_seen` and
     `score`'s answer.
     """
     first, last = scores[0], scores[-1]
@@ -152,7 +152,7 @@ def draw_curves(axes: Sequence[Axes], x: Sequence[float], scores: Sequence[dict]
 def plot_solvers(scores: Sequence[dict]) -> Figure:
     """How good each solver's pictures are for their network calls: judge-FD over num_steps.
 
-    `scores` are `reference_scores("solvers")`, or the like: dicts with `solver`, `num_steps` and
+    `scores` are `recorded_scores("solvers")`, or the like: dicts with `solver`, `num_steps` and
     `score`'s answer.
     """
     best = min(scores, key=lambda each: each["judge_fd"])
