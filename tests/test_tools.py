@@ -1,6 +1,7 @@
 """The maintainers' tools: what execute.py leaves in a notebook, which rule the subset follows."""
 
 import base64
+import itertools
 import json
 import re
 import sys
@@ -10,12 +11,15 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load as load_tensors
 
+from cdiff_helpers.data import ResidentLoader, load_cifar10
 from cdiff_helpers.reference import load_reference
 from cdiff_helpers.training import load_checkpoint, tensor_bytes
 from notebooks import HOUSE
 
 sys.path.insert(0, str(HOUSE / "tools"))
+import bundle_reference
 import execute
 import make_subset
 import score_reference
@@ -94,34 +98,110 @@ def test_the_subsets_rule_takes_as_many_of_each_class_in_standard_order():
     assert np.array_equal(kept, make_subset.chosen(labels, 7))
 
 
-@pytest.mark.slow
-def test_the_reference_run_resumes_to_the_losses_of_an_uninterrupted_one(
-    tmp_path, monkeypatch, capsys
-):
+@pytest.fixture
+def small_runs(monkeypatch):
+    """tools/train_reference.py one sampling step, one image per class, soon a snapshot."""
     monkeypatch.setattr(train_reference, "PER_CLASS", 1)
     monkeypatch.setattr(train_reference, "SAMPLER", {"solver": "ddim", "num_steps": 1})
+    monkeypatch.setattr(train_reference, "FIRST_SNAPSHOT", 16)
+    monkeypatch.setattr(train_reference, "EVERY", 2)
 
-    def train(out, *more):
-        command = ["train_reference.py", "--out", str(out), "--updates", "5", *more]
-        monkeypatch.setattr(sys, "argv", [*command, "--source", "bundled"])
-        train_reference.main()
+    def run(out, *more):
+        sizes = ["--channels", "8", "16", "--batch-size", "8", "--source", "bundled"]
+        train_reference.main(["--out", str(out), *sizes, *more])
+        return json.loads((out / "record.json").read_text())
 
-    train(tmp_path / "whole")
+    return run
+
+
+def weights_of(path):
+    return flat(load_tensors(path.read_bytes()))
+
+
+def flat(tensors):
+    return torch.cat([tensors[name].flatten() for name in sorted(tensors)])
+
+
+def test_a_reference_run_resumes_to_the_same_losses_averages_and_snapshots(
+    small_runs, tmp_path, monkeypatch, capsys
+):
+    whole = small_runs(tmp_path / "whole", "--updates", "9")
+    assert [s["images_seen"] for s in whole["snapshots"]] == [16, 32, 64, 72]
     losses = json.loads((tmp_path / "whole" / "losses.json").read_text())
-    card = tmp_path / "card.json"
-    card.write_text(json.dumps({"losses": losses}))
-    train(tmp_path / "parts", "--stop-after", "2", "--compare", str(tmp_path))
-    assert "The first 2 losses are the card's" in capsys.readouterr().out
-    train(tmp_path / "parts", "--compare", str(tmp_path))
-    assert "The first 5 losses are the card's" in capsys.readouterr().out
-    record = json.loads((tmp_path / "parts" / "record.json").read_text())
-    assert [s["images_seen"] for s in record["snapshots"]] == [2 * 128, 5 * 128]
-    assert all((tmp_path / "parts" / s["weights"]).is_file() for s in record["snapshots"])
-    train(tmp_path / "wide", "--channels", "16", "32", "--batch-size", "8", "--minutes", "0")
-    assert load_checkpoint(tmp_path / "wide").index == 1
-    card.write_text(json.dumps({"losses": [*losses[:3], 0.0, losses[4]]}))
-    with pytest.raises(SystemExit, match=r"update 3: the loss is 0\.\d+, the card's 0\.0"):
-        train(tmp_path / "parts", "--compare", str(tmp_path))
+    monkeypatch.setattr(train_reference, "load_record", lambda run: {"losses": losses})
+    more = ("--updates", "9", "--compare", "reference")
+    small_runs(tmp_path / "parts", *more, "--stop-after", "3")
+    assert "The first 3 losses are the record's" in capsys.readouterr().out
+    parts = small_runs(tmp_path / "parts", *more)
+    assert "The first 9 losses are the record's" in capsys.readouterr().out
+    assert [s["images_seen"] for s in parts["snapshots"]] == [16, 24, 32, 64, 72]
+    for name in ("ema.safetensors", "ema_0.9997.safetensors", "ema_0.9999.safetensors"):
+        first, second = (weights_of(tmp_path / out / name) for out in ("whole", "parts"))
+        assert torch.equal(first, second), name
+    for entry in parts["snapshots"]:
+        assert (tmp_path / "parts" / entry["weights"]).is_file()
+    losses[3] = 0.0
+    with pytest.raises(SystemExit, match=r"update 3: the loss is 0\.\d+, the record's 0\.0"):
+        small_runs(tmp_path / "parts", *more)
+
+
+def test_an_average_that_was_not_saved_with_the_checkpoint_is_left_out(
+    small_runs, tmp_path, capsys
+):
+    small_runs(tmp_path, "--updates", "4", "--stop-after", "2")
+    path = tmp_path / "ema_0.9997.safetensors"
+    path.write_bytes(tensor_bytes(load_checkpoint(tmp_path).model, 1))
+    (tmp_path / "ema_0.9999.safetensors").unlink()
+    small_runs(tmp_path, "--updates", "4")
+    said = capsys.readouterr().out
+    assert "is of 1 updates, the checkpoint of 2: left out" in said and "is of no updates" in said
+
+
+def test_a_cycle_is_planned_from_a_measured_rate(small_runs, tmp_path, monkeypatch):
+    """With a clock on which each look takes a second: 2 updates a second, so 20 in ten seconds."""
+    looks = itertools.count()
+    monkeypatch.setattr(train_reference, "WARM_UP", 1)
+    monkeypatch.setattr(train_reference.time, "perf_counter", lambda: next(looks))
+    monkeypatch.setattr(train_reference, "TRIAL_SHARE", 0.2)
+    record = small_runs(tmp_path, "--seconds", "10", "--stop-after", "1")
+    assert load_checkpoint(tmp_path).config.num_updates == pytest.approx(10 * 2 / 3, abs=1)
+    assert record["seconds"] > 0 and record["snapshots"][-1]["images_seen"] == 8
+
+
+def test_a_compiled_run_gets_whole_batches_alone(small_runs, tmp_path, monkeypatch):
+    asked = {}
+
+    def compiled(model, **options):
+        asked.update(options)
+        return model
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    small_runs(tmp_path, "--updates", "2", "--compile")
+    assert asked == {"mode": "reduce-overhead", "dynamic": False}
+    state = load_checkpoint(tmp_path)
+    assert state.data_order["batches an epoch"] == 2_000 // 8
+    loader = ResidentLoader(load_cifar10(source="bundled"), 128, drop_last=True)
+    assert {len(x0) for x0, _ in loader} == {128} and len(loader) == 2_000 // 128
+
+
+def test_a_run_is_bundled_with_the_average_that_the_judge_prefers(
+    small_runs, tmp_path, monkeypatch, capsys
+):
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    small_runs(run, "--updates", "4")
+    monkeypatch.setattr(bundle_reference, "REFERENCE", bundle)
+    monkeypatch.setattr(bundle_reference, "SAMPLES", 10)
+    monkeypatch.setattr(bundle_reference, "test_error", lambda model: 0.5)
+    bundle_reference.main([str(run), "--note", "A trial."])
+    model, _, card = load_reference(bundle)
+    assert set(card["averages"]) == {"0.999", "0.9997", "0.9999"}
+    assert card["averages"][str(card["ema_decay"])] == min(card["averages"].values())
+    assert card["images_seen"] == 32 and len(card["losses"]) == card["updates"] == 4
+    files = {0.999: "ema.safetensors", 0.9997: "ema_0.9997.safetensors"}
+    best = weights_of(run / files.get(card["ema_decay"], "ema_0.9999.safetensors"))
+    assert torch.allclose(flat(model.state_dict()), best, atol=1e-3)
+    assert "A trial." in (bundle / "card.md").read_text("utf-8") in capsys.readouterr().out
+    assert all((bundle / entry["file"]).is_file() for entry in card["snapshots"])
 
 
 def test_the_reference_is_scored_once_a_case(tmp_path, monkeypatch):
@@ -131,6 +211,7 @@ def test_the_reference_is_scored_once_a_case(tmp_path, monkeypatch):
     """
     monkeypatch.setattr(score_reference, "REFERENCE", tmp_path)
     monkeypatch.setattr(score_reference, "SCALES", (1,))
+    monkeypatch.setattr(score_reference, "SOLVER_SCALES", (1,))
     monkeypatch.setattr(score_reference, "SOLVERS", {"dpm++2m": (20, 3)})
     drawn = []
     real = score_reference.sample_conditional_images
@@ -142,20 +223,22 @@ def test_the_reference_is_scored_once_a_case(tmp_path, monkeypatch):
     monkeypatch.setattr(score_reference, "sample_conditional_images", draw)
     model, _, card = load_reference()
     (tmp_path / "first.safetensors").write_bytes(tensor_bytes(model, 1))
-    first = {"minutes": 1.0, "images_seen": 128, "weights": "first.safetensors"}
-    (tmp_path / "record.json").write_text(json.dumps({"snapshots": [first]}))
-    command = ["score_reference.py", "--samples", "4", "--run", str(tmp_path)]
+    first = {"images_seen": 128, "weights": "first.safetensors"}
+    last = {"images_seen": card["images_seen"], "weights": "last.safetensors"}
+    (tmp_path / "record.json").write_text(json.dumps({"snapshots": [first, last]}))
+    command = ["--samples", "4", "--run", str(tmp_path)]
     for only in ("guidance", "solvers", "snapshots"):
-        monkeypatch.setattr(sys, "argv", [*command, "--only", only])
-        score_reference.main()
-        score_reference.main()
+        score_reference.main([*command, "--only", only])
+        score_reference.main([*command, "--only", only])
     kept = json.loads((tmp_path / "scores.json").read_text())
-    assert [e["case"].get("num_steps") for e in kept["scores"]] == [None, 20, 3, None, None]
-    assert [e["case"].get("minutes") for e in kept["scores"][3:]] == [1.0, card["minutes"]]
+    assert [e["case"]["num_steps"] for e in kept["scores"]] == [20, 20, 3, 20, 20]
+    seen = [e["case"].get("images_seen") for e in kept["scores"][3:]]
+    assert seen == [128, card["images_seen"]]
     assert len(drawn) == 4 and {o["seed"] for o in drawn} == {0}  # scale 1 in 20 steps: once
     assert all(e["n"] == 4 and 0 <= e["agreement"] <= 1 for e in kept["scores"])
+    assert all("cpu" in e["drawn_on"] for e in kept["scores"])
     (tmp_path / "scores.json").write_text(json.dumps(kept | {"weights": "others"}))
-    score_reference.main()
+    score_reference.main([*command, "--only", "snapshots"])
     assert len(json.loads((tmp_path / "scores.json").read_text())["scores"]) == 2
 
 

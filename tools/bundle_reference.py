@@ -1,31 +1,32 @@
-"""Bundle a finished reference run: python tools/bundle_reference.py RUN_FOLDER
+"""Bundle a finished reference run: python tools/bundle_reference.py RUN_FOLDER [--note WORDS]
 
-Reads what tools/train_reference.py left, measures the noise error on test images, and writes
-float16 weights, the card (JSON and Markdown) and the sample grids into the package, and the last
-grid, twice as large, into the README's picture.
+Reads what tools/train_reference.py left, has the judge choose between the averages, measures the
+noise error on test images, and writes float16 weights, losses, the card (JSON and Markdown) and the
+sample grids into the package. tools/score_reference.py then scores them.
 """
 
 import argparse
 import hashlib
+import io
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 
 from cdiff_helpers.data import load_cifar10, to_model_range
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.reference import REFERENCE, load_reference
-from cdiff_helpers.runtime import write_digests, write_whole
-from cdiff_helpers.training import diffusion_loss, load_checkpoint
-from cdiff_helpers.visualization import png_bytes
+from cdiff_helpers.evaluation import score
+from cdiff_helpers.reference import REFERENCE
+from cdiff_helpers.runtime import pick_device, write_digests, write_whole
+from cdiff_helpers.sampling import sample_conditional_images
+from cdiff_helpers.training import TrainState, autocast, diffusion_loss, load_checkpoint
+from cdiff_helpers.unet import ConditionalUNet
 
-HOUSE = Path(__file__).resolve().parent.parent
-PICTURE = HOUSE / "images" / "reference_samples.png"
-TRIALS = HOUSE / "benchmarks" / "results" / "recipes.json"  # of benchmarks/recipes.py
+SAMPLES = 2_000  # per average
 
 
 def test_error(model: torch.nn.Module, count: int = 1_000) -> float:
@@ -42,95 +43,130 @@ def test_error(model: torch.nn.Module, count: int = 1_000) -> float:
     return torch.stack(losses).mean().item()
 
 
+def halved(model: torch.nn.Module) -> bytes:
+    """The weights in float16, as the bytes of a safetensors file."""
+    return save({name: w.half().contiguous() for name, w in model.state_dict().items()})
+
+
+def averages(run: Path, state: TrainState) -> dict[float, bytes]:
+    """The run's EMA weights of each length in float16, by their decays."""
+    found = {state.config.ema_decay: halved(state.ema.model)}
+    for path in sorted(run.glob("ema_0.*.safetensors")):
+        state.ema.model.load_state_dict(load_tensors(path.read_bytes()))
+        found[float(path.stem.removeprefix("ema_"))] = halved(state.ema.model)
+    return found
+
+
+def judge_fd(weights: bytes, config: dict) -> float:
+    """The judge's distance for samples drawn with float16 weights at guidance scale 1."""
+    device, labels = pick_device(), torch.arange(SAMPLES) % 10
+    model = network(weights, config).to(device)
+    process = DiffusionProcess(model.num_steps).to(device)
+    with autocast(device):
+        images = sample_conditional_images(model, process, labels, seed=0)
+    return score(images.cpu(), labels, allow_few=SAMPLES < 2_000)["judge_fd"]
+
+
+def network(weights: bytes, config: dict) -> ConditionalUNet:
+    """The network that float16 weights are of, in eval mode."""
+    model = ConditionalUNet(**config)
+    model.load_state_dict({name: w.float() for name, w in load_tensors(weights).items()})
+    return model.eval().requires_grad_(False)
+
+
 def markdown(card: dict) -> str:
     """The card for people."""
     rows = [
-        f"| {s['minutes']:.0f} | {s['images_seen']:,} | `{s['file']}` |" for s in card["snapshots"]
+        f"| {s['images_seen']:,} | {s['minutes']:.2f} | `{s['file']}` |" for s in card["snapshots"]
     ]
     versions = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+    settings = {"method", "repeat", "commit"} & set(card)
     return "\n".join(
         [
-            "# The reference model",
+            f"# {card['title']}",
             "",
             f"The default `ConditionalUNet` ({card['parameters']:,} parameters) after "
-            f"{card['images_seen']:,} images of CIFAR-10's training set in {card['minutes']:.0f} "
-            f"minutes of training on {card['hardware']}. These are the averaged (EMA) weights in "
-            "float16.",
+            f"{card['images_seen']:,} images of CIFAR-10's training set ({card['epochs']:.0f} "
+            f"epochs, mirrored at random) in {card['minutes']:.1f} minutes of training on "
+            f"{card['hardware']}.",
             "",
             f"- Command: `{card['command']}`",
+            *(f"- {name.capitalize()}: `{card[name]}`" for name in sorted(settings)),
             f"- Seed {card['seed']}; {versions}",
             f"- {card['updates']:,} of the {card['training']['num_updates']:,} planned updates. "
             f"{card['note']}".rstrip(),
             f"- Settings: `{json.dumps(card['training'])}`",
+            *average_lines(card),
             f"- Mean squared error of the noise on 1,000 test images over uniform t: "
             f"{card['test_noise_mse']:.4f}",
             f"- Mean training loss of the last 500 updates: {card['last_loss']:.4f} "
             f"({card['training']['time_distribution']} times)",
+            f"- SHA-256 of the weights: `{card['sha256']}`",
             f"- Samples: {json.dumps(card['sampler'])}, ten classes from top to bottom",
             "",
-            "| minutes | images seen | samples |",
+            "| images seen | minutes | samples |",
             "| --- | --- | --- |",
             *rows,
             "",
-            "The recipe was chosen by these trials: about ten minutes each on two cores, then "
-            f"{card['trials']['samples']:,} samples at guidance scale "
-            f"{card['trials']['guidance_scale']}, scored by [the judge](../judge/card.md).",
-            "",
-            *trial_lines(card["trials"]),
-            "",
-            "For teaching only: small, blurred pictures of ten classes; it knows nothing else. "
+            "For teaching only: 32 x 32 images of ten classes; it knows nothing else. "
             "Data: Krizhevsky 2009, *Learning Multiple Layers of Features from Tiny Images*.",
             "",
         ]
     )
 
 
-def trial_lines(trials: dict) -> list[str]:
-    """The trials' table in Markdown, with what each arm asked."""
-    head, *rows = trials["rows"]
-    lines = [[*head, "what was tried"], ["---"] * (len(head) + 1)]
-    lines += [[*row, trials["questions"][row[0]]] for row in rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
+def average_lines(card: dict) -> list[str]:
+    """Which EMA it is, and what the judge said of the others."""
+    if "averages" not in card:
+        return [f"- EMA with decay {card['ema_decay']}."]
+    told = ", ".join(f"{decay}: {value:.2f}" for decay, value in card["averages"].items())
+    return [
+        f"- EMA with decay {card['ema_decay']}, in float16: of {len(card['averages'])} lengths the "
+        f"one with the lowest judge-FD at guidance scale 1 ({told})."
+    ]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path, help="the folder that tools/train_reference.py wrote")
     parser.add_argument("--note", default="", help="what a reader of the card should know besides")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     run = args.run
-    state = load_checkpoint(run)
-    weights = save({n: w.half().contiguous() for n, w in state.ema.model.state_dict().items()})
+    state = load_checkpoint(run, device="cpu")
     card = json.loads((run / "record.json").read_text())
-    config = json.loads((run / "config.json").read_text())
-    losses, trials = state.losses.tolist(), json.loads(TRIALS.read_text())
+    config, losses = json.loads((run / "config.json").read_text()), state.losses
+    weights = averages(run, state)
+    distances = {decay: judge_fd(each, config["model"]) for decay, each in weights.items()}
+    best = min(distances, key=distances.get)
+    images_seen = state.index * state.config.batch_size
     card |= {
+        "title": "The reference",
         "model": config["model"],
         "training": config["training"],
         "parameters": sum(p.numel() for p in state.model.parameters()),
         "updates": state.index,
         "note": args.note,
-        "images_seen": state.index * state.config.batch_size,
+        "images_seen": images_seen,
+        "epochs": round(images_seen / 50_000, 1),
         "minutes": card.pop("seconds") / 60,
-        "last_loss": sum(losses[-500:]) / len(losses[-500:]),
-        "sha256": hashlib.sha256(weights).hexdigest(),
-        "trials": {k: trials[k] for k in ("rows", "questions", "samples", "guidance_scale")},
-        "losses": losses,
+        "ema_decay": best,
+        "averages": {str(decay): round(value, 2) for decay, value in distances.items()},
+        "last_loss": losses[-500:].mean().item(),
+        "sha256": hashlib.sha256(weights[best]).hexdigest(),
+        "test_noise_mse": test_error(network(weights[best], config["model"])),
     }
     shutil.rmtree(REFERENCE, ignore_errors=True)
     REFERENCE.mkdir(parents=True)
-    for snapshot in card["snapshots"]:
-        shutil.copy(run / snapshot["file"], REFERENCE)
-        snapshot.pop("weights")  # these stay in the run's folder
-    write_whole(REFERENCE / "ema.safetensors", weights)
-    write_whole(REFERENCE / "card.json", json.dumps(card).encode())
-    write_digests(REFERENCE)
-    card["test_noise_mse"] = test_error(load_reference()[0])  # of the float16 weights, as bundled
+    for entry in card["snapshots"]:
+        shutil.copy(run / entry["file"], REFERENCE)
+        entry.pop("weights")  # these stay in the run's folder
+    file = io.BytesIO()
+    np.save(file, losses.numpy())
+    write_whole(REFERENCE / "losses.npy", file.getvalue())
+    write_whole(REFERENCE / "ema.safetensors", weights[best])
     write_whole(REFERENCE / "card.json", (json.dumps(card, indent=1) + "\n").encode())
     write_whole(REFERENCE / "card.md", markdown(card).encode())
     write_digests(REFERENCE)
-    with Image.open(REFERENCE / card["snapshots"][-1]["file"]) as grid:
-        write_whole(PICTURE, png_bytes(np.asarray(grid), scale=2))
     print(markdown(card))
 
 

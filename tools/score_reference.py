@@ -1,11 +1,10 @@
 """Score the bundled reference: python tools/score_reference.py [--run RUN_FOLDER] [--samples 2000]
 
-Draws with it at several guidance scales, and at scale 1 with several solvers and numbers of steps,
-always for the same labels from the same seeds, in the device's own number format, and keeps the
-judge's scores in the package's `bundled/reference/scores.json`, which notebooks 05 to 07 plot.
-With the folder that `benchmarks.quality train` or tools/train_reference.py wrote, its snapshots are
-scored too. What is in the file already, for these weights, is not drawn again, so an interrupted
-call goes on.
+Draws with it at several guidance scales, and at two of them with several solvers and numbers of
+steps, always for the same labels from the same seeds, in the device's own number format, and keeps
+the judge's scores in the package's `bundled/reference/scores.json`, which notebooks 05 to 07 plot.
+With the folder that tools/train_reference.py wrote, its snapshots are scored too. What is in the
+file already, for these weights, is not drawn again, so an interrupted call goes on.
 """
 
 import argparse
@@ -17,72 +16,86 @@ import torch
 from safetensors.torch import load as load_tensors
 from tqdm.auto import tqdm
 
-from cdiff_helpers.evaluation import judge_card, score
+from cdiff_helpers.evaluation import judge_card, load_judge, score
 from cdiff_helpers.reference import REFERENCE, load_reference
-from cdiff_helpers.runtime import pick_device, processor_name, write_digests, write_whole
-from cdiff_helpers.sampling import DEFAULT_SOLVER, DEFAULT_STEPS, sample_conditional_images
-from cdiff_helpers.training import autocast
+from cdiff_helpers.runtime import pick_device, provenance, write_digests, write_whole
+from cdiff_helpers.sampling import GUIDANCE_SCALE, sample_conditional_images
+from cdiff_helpers.training import autocast, autocast_dtype
 
-SCALES = (1.5, 1, 2.5, 0, 4, 8)  # the most asked for first
-SOLVERS = {"dpm++2m": (5, 10, 20), "ddpm": (200, 50), "ddim": (20, 50)}
+FINE = {"solver": "dpm++2m", "num_steps": 20}  # how the curves over scales and images are drawn
+SCALES = (1, 1.5, 2, 2.5, 3, 4, 0, 6, 8)
+SOLVERS = {
+    "dpm++2m": (5, 6, 8, 10, 15, 20, 30, 50),
+    "ddim": (5, 10, 20, 50, 100, 200),
+    "ddpm": (5, 10, 20, 50, 200),
+}
+SOLVER_SCALES = (1, GUIDANCE_SCALE)
 SNAPSHOT_SCALE = 1.5
+DRAWN_WITH = ("weights", "guidance_scale", "solver", "num_steps")
 
 
 def cases(run: Path | None, card: dict) -> Iterator[dict]:
     """Everything that is drawn and scored: which weights, and the sampler's options."""
     for scale in SCALES:
-        yield {"of": "guidance", "guidance_scale": scale}
-    for solver, counts in SOLVERS.items():
-        for count in counts:
-            yield {"of": "solvers", "guidance_scale": 1, "solver": solver, "num_steps": count}
+        yield {"of": "guidance", "guidance_scale": scale, **FINE}
+    for scale in SOLVER_SCALES:
+        for solver, counts in SOLVERS.items():
+            for count in counts:
+                options = {"solver": solver, "num_steps": count}
+                yield {"of": "solvers", "guidance_scale": scale, **options}
     if run:
         snapshots = json.loads((run / "record.json").read_text())["snapshots"]
-        for snapshot in [*snapshots, card]:  # the card's own weights are the last
-            kept = {key: snapshot[key] for key in ("minutes", "images_seen")}
-            kept |= {"weights": snapshot["weights"]} if "weights" in snapshot else {}
-            yield {"of": "snapshots", "guidance_scale": SNAPSHOT_SCALE} | kept
+        final = {"images_seen": card["images_seen"]}  # the card's own weights
+        for snapshot in [*snapshots[:-1], final]:
+            kept = {key: snapshot[key] for key in ("images_seen", "weights") if key in snapshot}
+            yield {"of": "snapshots", "guidance_scale": SNAPSHOT_SCALE, **FINE} | kept
 
 
 def asked(case: dict) -> dict:
     """What a case draws with, whatever it is of: two cases with the same are drawn once."""
-    default = {"solver": DEFAULT_SOLVER, "num_steps": DEFAULT_STEPS[DEFAULT_SOLVER]}
-    drawn_with = ("weights", "guidance_scale", "solver", "num_steps")
-    return default | {key: case[key] for key in drawn_with if key in case}
+    return {key: case.get(key) for key in DRAWN_WITH}
 
 
 def scored(case: dict, run: Path | None, labels: torch.Tensor) -> dict:
-    """Draw a case's pictures and ask the judge."""
+    """Draw a case's images and ask the judge."""
     device = pick_device()
     model, process, _ = load_reference()
     if "weights" in case:
         model.load_state_dict(load_tensors((run / case["weights"]).read_bytes()))
-    options = {key: asked(case)[key] for key in ("guidance_scale", "solver", "num_steps")}
+    options = {key: case[key] for key in ("guidance_scale", "solver", "num_steps")}
+    options |= {"seed": 0, "batch_size": 2_000 if device.type == "cuda" else 100}
     with autocast(device):
-        images = sample_conditional_images(
-            model.to(device), process.to(device), labels, seed=0, **options
-        )
-    return score(images.cpu(), labels, allow_few=len(labels) < 2_000)
+        images = sample_conditional_images(model.to(device), process.to(device), labels, **options)
+    judge = load_judge().to(device)
+    return score(images.cpu(), labels, judge=judge, allow_few=len(labels) < 2_000)
 
 
-def main() -> None:
+def drawn_on() -> str:
+    """The hardware and the number format, for the record."""
+    device = pick_device()
+    dtype = str(autocast_dtype(device) or torch.float32).removeprefix("torch.")
+    return f"{provenance(device)['hardware']}, {dtype}"
+
+
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--run", type=Path, help="the folder that tools/train_reference.py wrote")
     parser.add_argument("--samples", type=int, default=2_000)
     parser.add_argument("--only", choices=("guidance", "solvers", "snapshots"))
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     card = load_reference()[2]
     path, labels = REFERENCE / "scores.json", torch.arange(args.samples) % 10
     made_of = {"weights": card["sha256"], "judge": judge_card()["sha256"]["judge.safetensors"]}
     made_of |= {"samples": args.samples, "seed": 0}
     kept = json.loads(path.read_text()) if path.exists() else {}
     if {key: kept.get(key) for key in made_of} != made_of:
-        kept = made_of | {"hardware": processor_name(), "scores": []}
+        kept = made_of | {"scores": []}
     for case in tqdm(list(cases(args.run, card)), mininterval=30):
         entries = kept["scores"]
         if case in [entry["case"] for entry in entries] or args.only not in (None, case["of"]):
             continue
         same = [entry for entry in entries if asked(entry["case"]) == asked(case)]
-        scores = same[0] if same else scored(case, args.run, labels)
+        scores = same[0] if same else scored(case, args.run, labels) | {"drawn_on": drawn_on()}
         entries.append(scores | {"case": case})
         write_whole(path, (json.dumps(kept, indent=1) + "\n").encode())
         write_digests(REFERENCE)

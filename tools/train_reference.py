@@ -1,32 +1,38 @@
-"""Train the reference model: python tools/train_reference.py --out FOLDER [--updates N] [--seed 0]
+"""Train a reference run: python tools/train_reference.py --out FOLDER [--updates N | --seconds S]
 
 The default network on all of CIFAR-10, checkpointed each three minutes; the same command goes on
-where it stopped. Beside the checkpoint the run keeps `record.json` (what, where, how long) and,
-after 1, 2, 5, 10, 20, 30, 40, 60, … minutes of training, the averaged weights and a grid of their
-fixed-seed samples. `tools/bundle_reference.py` makes the bundled files from such a folder.
-`--compare FOLDER` tells afterwards whether the losses are exactly those of the card in that folder.
+where it stopped. Beside the checkpoint the run keeps `record.json` (what, where, how long), EMA
+weights of more lengths than one, of which the judge chooses when `tools/bundle_reference.py` makes
+the bundled files, and at each doubling of the images seen the EMA weights and a grid of their
+samples. `--compare RUN` tells afterwards whether the losses are exactly those of a recorded run.
 
-With a GPU, in slices of ten minutes: `--channels 88 136 184 --batch-size 256 --minutes 9`, and as
-many `--updates` as `python -m benchmarks.sweep` finds room for.
+On a GPU: `--seconds 360 --batch-size 1024 --ema-decay 0.9997 --compile`. The number of updates is
+then planned from the rate of a trial, so that the learning rate's cycle ends with the seconds.
 """
 
 import argparse
+import itertools
 import json
-import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load as load_tensors
 from tqdm.auto import tqdm
 
 from cdiff_helpers.data import SOURCES, ImageSet, ResidentLoader, load_cifar10
 from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.reference import RUNS, load_record
 from cdiff_helpers.runtime import pick_device, provenance, seed_everything, write_whole
-from cdiff_helpers.sampling import sample_conditional_images
+from cdiff_helpers.sampling import DEFAULT_SOLVER, DEFAULT_STEPS, sample_conditional_images
 from cdiff_helpers.training import (
+    EMA,
     RECIPE,
+    Step,
     TrainConfig,
     TrainState,
     checkpointed,
@@ -37,111 +43,202 @@ from cdiff_helpers.training import (
 from cdiff_helpers.unet import ConditionalUNet
 from cdiff_helpers.visualization import tile_images
 
-SNAPSHOT_MINUTES = (1, 2, 5, 10, 20, 30, 40, 60, 80, 100, 120)
 CHANNELS, UPDATES = (64, 96, 128), 7_900  # 1,011,200 images in an hour on two cores
-FILES = ("samples_{:03.0f}_minutes.webp", "ema_{:03.0f}_minutes.safetensors")
+FIRST_SNAPSHOT = 50_000  # images seen; each later one at twice as many
+AVERAGES, EVERY = (0.999, 0.9997, 0.9999), 8  # EMA decays; updates between two of the others'
+WARM_UP, TRIAL_SHARE = 20, 0.03  # updates before a trial is timed; its share of the seconds
 PER_CLASS = 8
-SAMPLER = {"solver": "dpm++2m", "num_steps": 20, "guidance_scale": 1.5, "seed": 0}
+SAMPLER = {
+    "solver": DEFAULT_SOLVER,
+    "num_steps": DEFAULT_STEPS[DEFAULT_SOLVER],
+    "guidance_scale": 1.5,
+    "seed": 0,
+}
 
 
-def start(folder: Path, config: TrainConfig, channels: tuple[int, ...]) -> tuple[TrainState, dict]:
-    """The run in the folder and its record, or a new one."""
-    device = pick_device()
-    if (folder / "record.json").exists():
-        return load_checkpoint(folder, device=device), json.loads(
-            (folder / "record.json").read_text()
-        )
-    seed_everything(config.seed)
-    model = ConditionalUNet(channels=channels).to(device)
-    record = provenance(device) | {
-        "seed": config.seed,
-        "sampler": SAMPLER,
-        "seconds": 0.0,
-        "snapshots": [],
-    }
-    return TrainState(model, config), record
+def new_state(args: argparse.Namespace, num_updates: int) -> TrainState:
+    """A run at its beginning, on the best device there is."""
+    seed_everything(args.seed)
+    model = ConditionalUNet(channels=tuple(args.channels)).to(pick_device())
+    sizes = {"num_updates": num_updates, "batch_size": args.batch_size, "seed": args.seed}
+    return TrainState(model, TrainConfig(ema_decay=args.ema_decay, **sizes, **RECIPE))
 
 
-def snapshot(state: TrainState, process: DiffusionProcess, folder: Path, record: dict) -> None:
-    """Keep the averaged weights and their fixed-seed grid (10 classes down), and note when."""
+def make_fast(state: TrainState, *, compile: bool) -> None:
+    """One kernel for AdamW on a GPU, and with `compile` CUDA graphs: the losses are others then."""
+    if state.device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        for group in state.optimizer.param_groups:
+            group.update(fused=True, foreach=False)
+    if compile:
+        state.network = torch.compile(state.model, mode="reduce-overhead", dynamic=False)
+
+
+def steps_of(state: TrainState, data: ImageSet, *, whole: bool) -> Iterator[Step]:
+    """The training steps; with `whole` batches of one size alone."""
+    size, seed = state.config.batch_size, state.config.seed
+    loader = ResidentLoader(data, size, seed, state.device, drop_last=whole)
+    return train(state, DiffusionProcess().to(state.device), loader)
+
+
+def planned_updates(args: argparse.Namespace, data: ImageSet) -> int:
+    """As many updates as fit into args.seconds, by the rate of a trial that is thrown away."""
+    trial = new_state(args, 10**6)
+    make_fast(trial, compile=args.compile)
+    steps, averages = steps_of(trial, data, whole=args.compile), more_averages(trial)
+    for step in itertools.islice(steps, WARM_UP):  # it compiles
+        follow(averages, trial, step)
+    float(trial.losses[-1])  # waits for the device
+    since, count = time.perf_counter(), 0
+    while time.perf_counter() - since < TRIAL_SHARE * args.seconds:
+        for step in itertools.islice(steps, EVERY):
+            follow(averages, trial, step)
+        float(trial.losses[-1])
+        count += EVERY
+    return max(1, int(args.seconds * count / (time.perf_counter() - since)))
+
+
+def more_averages(state: TrainState) -> dict[float, EMA]:
+    """EMA weights of the other lengths, by their decays; each updated every `EVERY` updates."""
+    others = [decay for decay in AVERAGES if decay != state.config.ema_decay]
+    return {decay: EMA(state.model, decay**EVERY) for decay in others}
+
+
+def follow(averages: dict[float, EMA], state: TrainState, step: Step) -> None:
+    """Update the other averages where it is their turn."""
+    if step.index % EVERY == 0:
+        for average in averages.values():
+            average.update(state.model)
+
+
+def average_file(folder: Path, decay: float) -> Path:
+    """Where an average of another length lies."""
+    return folder / f"ema_{decay}.safetensors"
+
+
+def load_averages(folder: Path, state: TrainState) -> dict[float, EMA]:
+    """The other averages as they were at the checkpoint; one not saved with it is left out."""
+    averages = {}
+    for decay, average in more_averages(state).items():
+        path = average_file(folder, decay)
+        index = safe_open(path, "pt").metadata()["index"] if path.exists() else "no"
+        if index != str(state.index):
+            print(f"{path} is of {index} updates, the checkpoint of {state.index}: left out.")
+            continue
+        average.model.load_state_dict(load_tensors(path.read_bytes()))
+        average.num_updates = -(-state.index // EVERY)
+        averages[decay] = average
+    return averages
+
+
+def save_averages(folder: Path, averages: dict[float, EMA], index: int) -> None:
+    """Keep the other averages, as of the checkpoint after `index` updates."""
+    for decay, average in averages.items():
+        write_whole(average_file(folder, decay), tensor_bytes(average.model, index))
+
+
+def snapshot(state: TrainState, folder: Path, record: dict) -> None:
+    """Keep the EMA weights and a grid of their samples (10 classes down), and note when."""
     labels = torch.arange(10).repeat_interleave(PER_CLASS)
+    process = DiffusionProcess().to(state.device)
     images = sample_conditional_images(state.ema.model, process, labels, **SAMPLER)
-    minutes = record["seconds"] / 60
-    name, weights = (form.format(minutes) for form in FILES)
+    seen = state.index * state.config.batch_size
+    name, weights = f"samples_{seen:08d}.webp", f"snapshot_{seen:08d}.safetensors"
     Image.fromarray(tile_images(images, PER_CLASS)).save(folder / name, lossless=True)
     write_whole(folder / weights, tensor_bytes(state.ema.model, state.index))
-    entry = {"minutes": minutes, "images_seen": state.index * state.config.batch_size}
-    record["snapshots"].append(entry | {"file": name, "weights": weights})
+    entry = {"images_seen": seen, "minutes": record["seconds"] / 60}
+    entry |= {"loss": state.losses[-1].item(), "file": name, "weights": weights}
+    record["snapshots"].append(entry)
 
 
-def run(
-    state: TrainState,
-    record: dict,
-    folder: Path,
-    data: ImageSet,
-    *,
-    stop_after: int = 0,
-    minutes: float = math.inf,
-) -> None:
-    """Train on, keeping the record; only the time spent training counts.
-
-    Stops early after update number `stop_after`, or when this call has taken so many minutes.
-    """
-    until = time.monotonic() + 60 * minutes
-    loader = ResidentLoader(data, state.config.batch_size, state.config.seed, state.device)
-    process = DiffusionProcess().to(state.device)
-    steps = checkpointed(train(state, process, loader), state, folder, every_seconds=180)
-    progress = tqdm(total=state.config.num_updates, initial=state.index, mininterval=30)
-    since = time.monotonic()
-    for step in steps:
-        progress.update()
-        now = time.monotonic()
-        record["seconds"] += now - since
-        due = [m for m in SNAPSHOT_MINUTES if m * 60 <= record["seconds"]]
-        last = step.index + 1 in (state.config.num_updates, stop_after)
-        drawn = len(due) > len(record["snapshots"]) or last
-        if drawn:
-            snapshot(state, process, folder, record)
-        if step.index % 50 == 0 or drawn:
-            progress.set_postfix(loss=f"{state.losses[-50:].mean():.4f}")
-            write_whole(folder / "record.json", json.dumps(record, indent=2).encode())
-        if last or time.monotonic() > until:
-            break
-        since = time.monotonic()
-    steps.close()
+def run(args: argparse.Namespace, state: TrainState, record: dict, data: ImageSet) -> None:
+    """Train on, keeping the record; only the time spent training counts."""
+    folder, last = args.out, args.stop_after or state.config.num_updates
+    averages = load_averages(folder, state) if state.index else more_averages(state)
+    make_fast(state, compile=args.compile)
+    steps = steps_of(state, data, whole=args.compile)
+    steps = checkpointed(steps, state, folder, every_seconds=180)
+    due = next_snapshot(state)
+    try:
+        with tqdm(total=state.config.num_updates, initial=state.index, mininterval=30) as progress:
+            since = time.monotonic()
+            for step in steps:
+                if state.saved_index == step.index:  # they are still as they were when it was saved
+                    save_averages(folder, averages, step.index)
+                follow(averages, state, step)
+                progress.update()
+                drawn = state.index == last or state.index * state.config.batch_size >= due
+                if drawn:
+                    step.loss.item()  # waits for the device
+                record["seconds"] += time.monotonic() - since
+                if drawn:
+                    snapshot(state, folder, record)
+                    due = next_snapshot(state)
+                if drawn or step.index % 50 == 0:
+                    write_record(folder, record)
+                if state.index == last:
+                    break
+                since = time.monotonic()
+    finally:
+        steps.close()
+        save_averages(folder, averages, state.index)
+        write_record(folder, record)
 
 
-def compare(losses: list[float], card: Path) -> str | None:
-    """None where the losses begin as the card's in that folder do, else where they part."""
-    recorded = json.loads((card / "card.json").read_text(encoding="utf-8"))["losses"]
+def write_record(folder: Path, record: dict) -> None:
+    """Keep what is known of the run so far."""
+    write_whole(folder / "record.json", json.dumps(record, indent=2).encode())
+
+
+def next_snapshot(state: TrainState) -> int:
+    """The next doubling of FIRST_SNAPSHOT that the run has not seen yet, in images."""
+    due = FIRST_SNAPSHOT
+    while due <= state.index * state.config.batch_size:
+        due *= 2
+    return due
+
+
+def compare(losses: list[float], recorded: list[float]) -> str | None:
+    """None where the losses begin as the recorded ones do, else where they part."""
     for i, (ours, theirs) in enumerate(zip(losses, recorded)):
         if ours != theirs:
-            return f"update {i}: the loss is {ours}, the card's {theirs}"
+            return f"update {i}: the loss is {ours}, the record's {theirs}"
     return None
 
 
-def main() -> None:
+def start(args: argparse.Namespace, data: ImageSet) -> tuple[TrainState, dict]:
+    """The run in the folder and its record, or a new one."""
+    if (args.out / "record.json").exists():
+        record = json.loads((args.out / "record.json").read_text())
+        return load_checkpoint(args.out, device=pick_device()), record
+    state = new_state(args, planned_updates(args, data) if args.seconds else args.updates)
+    record = provenance(state.device) | {"seed": args.seed, "sampler": SAMPLER}
+    record |= {"compiled": args.compile, "seconds": 0.0, "snapshots": []}
+    return state, record
+
+
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
     parser.add_argument("--root", help="folder of the data set (default: the course folder's)")
     parser.add_argument("--updates", type=int, default=UPDATES, help="planned in all")
+    parser.add_argument("--seconds", type=float, help="instead: as many as fit into them")
     parser.add_argument("--stop-after", type=int, default=0, help="stop early, after this update")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop this call after them")
     parser.add_argument("--batch-size", type=int, default=128, help="images an update")
+    parser.add_argument("--ema-decay", type=float, default=0.999, help="of the run's own EMA")
+    parser.add_argument("--compile", action="store_true", help="torch.compile with CUDA graphs")
     parser.add_argument("--channels", type=int, nargs="+", default=CHANNELS, help="of the network")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--source", choices=SOURCES, default="auto", help="of the pictures")
-    parser.add_argument("--compare", type=Path, help="folder of a card whose losses to compare")
-    args = parser.parse_args()
-    sizes = {"num_updates": args.updates, "batch_size": args.batch_size}
-    config = TrainConfig(seed=args.seed, **sizes, **RECIPE)
+    parser.add_argument("--source", choices=SOURCES, default="auto", help="of the images")
+    parser.add_argument("--compare", choices=RUNS, help="a recorded run whose losses to compare")
+    args = parser.parse_args(arguments)
     args.out.mkdir(parents=True, exist_ok=True)
-    state, record = start(args.out, config, tuple(args.channels))
     data = load_cifar10(args.root, source=args.source)
-    run(state, record, args.out, data, stop_after=args.stop_after, minutes=args.minutes)
+    state, record = start(args, data)
+    run(args, state, record, data)
     if args.compare:
-        parted = compare(state.losses.tolist(), args.compare)
-        sys.exit(parted) if parted else print(f"The first {state.index} losses are the card's.")
+        parted = compare(state.losses.tolist(), load_record(args.compare)["losses"])
+        sys.exit(parted) if parted else print(f"The first {state.index} losses are the record's.")
 
 
 if __name__ == "__main__":

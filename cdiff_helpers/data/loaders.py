@@ -80,7 +80,8 @@ class ResidentLoader:
     Indexing and scaling happen there, a whole batch at a time. `flip` mirrors each picture with
     probability 1/2: a mirrored copy of the set lies beside it, so that a coin is an index.
     Iterating, `len` and the order are as in `make_loader`. `share` (k, n) gives every n-th picture
-    of each batch, from the k-th on: one of n processes'.
+    of each batch, from the k-th on: one of n processes'. `drop_last` leaves out an epoch's smaller
+    last batch, for a network that was compiled for one size.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class ResidentLoader:
         device: str | torch.device = "cpu",
         flip: bool = True,
         share: tuple[int, int] = (0, 1),
+        drop_last: bool = False,
     ):
         check_share(share, batch_size)
         check_batches(data, batch_size=batch_size, seed=seed)
@@ -98,10 +100,12 @@ class ResidentLoader:
         images, self.labels = data.images.to(device), data.labels.to(device)
         self.images = torch.cat([images, images.flip(-1)]) if flip else images
         self.batch_size, self.seed, self.flip, self.epoch = batch_size, seed, flip, 0
-        self.share = share
+        self.share, self.drop_last = share, drop_last
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.labels), self.batch_size)
+        if self.drop_last:
+            return whole
         return whole + (rest >= self.share[1])  # a last one that has a picture for each process
 
     def set_epoch(self, epoch: int) -> None:

@@ -213,8 +213,9 @@ def processor_name() -> str:
 def provenance(device: torch.device) -> dict:
     """How a run is being made, for its card: the command, the hardware, the versions."""
     versions = {"python": platform.python_version()}
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "command": "python " + " ".join(sys.argv),
-        "hardware": f"{processor_name()}, {torch.get_num_threads()} threads, {device.type}",
+        "hardware": f"{processor_name()}, {torch.get_num_threads()} threads, {card}",
         "versions": versions | {name: installed_version(name) for name in PACKAGES},
     }

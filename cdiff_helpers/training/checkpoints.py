@@ -16,10 +16,11 @@ from dataclasses import asdict, fields
 from numbers import Integral, Real
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import nn
+from torch import Tensor, nn
 
 from cdiff_helpers.runtime import (
     SUMS,
@@ -278,11 +279,20 @@ def restore(state: TrainState, rest: dict, losses: list[float]) -> None:
     """Put the rest of a checkpoint into the state."""
     for name in STATEFUL:
         getattr(state, name).load_state_dict(rest[name])
-    state.generator.set_state(rest["generator"])
     state.index, state.ema.num_updates = rest["index"], rest["ema_updates"]
+    restore_generator(state, rest["generator"])
     state.data_order, state.global_random = rest["data_order"], rest["global_random"]
     state.loss_record[: state.index] = torch.tensor(losses)
     state.saved_index = state.index
+
+
+def restore_generator(state: TrainState, saved: Tensor) -> None:
+    """Go on with the saved random stream; on another kind of device with one for this index."""
+    if saved.shape == state.generator.get_state().shape:
+        state.generator.set_state(saved)
+        return
+    mixed = np.random.SeedSequence([state.config.seed, state.index]).generate_state(1)
+    state.generator.manual_seed(int(mixed[0]))
 
 
 def open_run(folder: str | Path, model: nn.Module, config: TrainConfig) -> TrainState:

@@ -162,7 +162,7 @@ class TrainState:
         # float16's small gradients vanish unless they are scaled
         fp16 = autocast_dtype(self.device, config.precision) is torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
-        self.generator = torch.Generator().manual_seed(config.seed)
+        self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.index = 0
         # One tensor for all of them: thousands of small ones would scatter over the heap
         self.loss_record = torch.zeros(config.num_updates, device=self.device)
