@@ -40,6 +40,7 @@ from cdiff_helpers.runtime import (
 from cdiff_helpers.sampling import (
     DEFAULT_SOLVER,
     DEFAULT_STEPS,
+    GUIDANCE_SCALE,
     SOLVERS,
     denoise,
     solver_and_times,
@@ -312,7 +313,9 @@ def add_sampler(one: argparse.ArgumentParser) -> None:
     """How pictures are drawn."""
     one.add_argument("--solver", choices=SOLVERS, default=DEFAULT_SOLVER, help="the step")
     one.add_argument("--num-steps", type=int, help=f"if not given: {DEFAULTS}")
-    one.add_argument("--guidance-scale", type=float, default=1.5, help="1: plain conditional")
+    one.add_argument(
+        "--guidance-scale", type=float, default=GUIDANCE_SCALE, help="1: plain conditional"
+    )
     one.add_argument("--seed", type=int, default=0, help="picture i is drawn from seed + i")
     one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
 

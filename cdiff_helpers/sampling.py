@@ -164,7 +164,9 @@ def dpmpp_2m_step(
 
 DEFAULT_SOLVER = "dpm++2m"  # benchmarks/README.md has the figures behind it and its steps
 SOLVERS = {"ddpm": ddpm_step, "ddim": ddim_step, "dpm++2m": dpmpp_2m_step}
-DEFAULT_STEPS = {"ddim": 50, "dpm++2m": 20}  # "ddpm" takes all of them
+DEFAULT_STEPS = {"ddim": 50, "dpm++2m": 10}  # "ddpm" takes all of them
+# What is drawn to be looked at: the judge's distance and coverage are best near it (notebook 06)
+GUIDANCE_SCALE = 2.5
 
 
 @torch.no_grad()
@@ -353,7 +355,7 @@ def check_model(model: Callable, process: DiffusionProcess, guidance_scale: floa
     check_number(
         "guidance_scale",
         guidance_scale,
-        " 1 is the plain conditional model, 1.5 to 3 follow the class more strictly.",
+        " 1 is the plain conditional model, 1.5 to 4 follow the class more strictly.",
     )
     if guidance_scale != 1 and not hasattr(model, "null_class"):
         raise ValueError(

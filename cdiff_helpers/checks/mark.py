@@ -8,7 +8,7 @@ from cdiff_helpers.checks.final import LADDER, final_task_score
 
 MEASURED = (
     "Measured: 0.09 untrained, 0.13 after the cpu preset's 200 updates, 0.20 after 51,840 images, "
-    "0.33 after 120,320, 0.75 for the bundled reference's 1,011,200."
+    "0.33 after 120,320, 0.75 after the two-core record's 1,011,200."
 )
 
 
@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Print each folder's mark, or all that was found out as JSON."""
     steps = ", ".join(f"{points} points from {step:.2f}" for step, points in LADDER)
     parser = argparse.ArgumentParser(
-        prog="python -m cdiff_helpers.checks.final",
+        prog="python -m cdiff_helpers.checks.mark",
         description="Mark final tasks by the judge, on freshly drawn pictures.",
         epilog=f"Steps of the agreement: {steps}. {MEASURED}",
     )

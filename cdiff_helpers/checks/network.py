@@ -74,8 +74,8 @@ def fourier_features(answer) -> None:
             "the start. Which factor leaves things as they are?"
         ),
         "before_the_norm": (
-            "You turn the knobs before the norm, and the norm takes out again what they did. First "
-            "the norm, then scale and shift."
+            "You turn the knobs before the norm, and the norm takes out again the factor and the "
+            "shift that all channels of a group share. First the norm, then scale and shift."
         ),
         "swapped": "The embedding's first half is the scale γ, the second the shift δ; yours swap.",
         "no_norm": "The picture is not normalised at all: F.group_norm(h, groups) comes first.",

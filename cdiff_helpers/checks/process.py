@@ -39,7 +39,7 @@ from cdiff_helpers.diffusion import DiffusionProcess
             "both ends of β by 1000 / T."
         ),
     },
-    praise="Right: ᾱ falls from almost 1 to almost 0, whatever T is.",
+    praise="Right: ᾱ falls from almost 1 to almost 0, for any T above 20.",
 )
 def linear_alpha_bar(answer) -> None:
     """DDPM's linear schedule: β from 1e-4 to 0.02, both times 1000 / T; ᾱ is the product."""

@@ -20,7 +20,8 @@ class Preset:
     num_updates: int  # updates of the training run in 05
     learn_by_heart_updates: int  # updates on one single batch in 05
     ddpm_steps: int  # reverse steps where the text compares with ancestral sampling
-    ddim_steps: int  # reverse steps everywhere else
+    ddim_steps: int  # reverse steps where it compares with DDIM
+    sampling_steps: int  # reverse steps everywhere else: the default solver's
     images_per_class: int  # columns of the ten-class grid
     many: int  # images in the grid of one class
     judged: int  # images that the judge scores in 08
@@ -29,9 +30,9 @@ class Preset:
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("reduced", "bundled", 16, 6, 8, 8, 4, 1, 4, 20),
-        Preset("cpu", "auto", 128, 200, 450, 250, 30, 4, 32, 500),
-        Preset("gpu", "auto", 256, 6_000, 450, 1_000, 50, 8, 64, 2_000),
+        Preset("reduced", "bundled", 16, 6, 8, 8, 4, 4, 1, 4, 20),
+        Preset("cpu", "auto", 128, 200, 450, 250, 50, 10, 4, 32, 500),
+        Preset("gpu", "auto", 256, 6_000, 450, 1_000, 50, 10, 8, 64, 2_000),
     )
 }
 

@@ -18,6 +18,7 @@ from cdiff_helpers.runtime import write_whole
 from cdiff_helpers.sampling import (
     DEFAULT_SOLVER,
     DEFAULT_STEPS,
+    GUIDANCE_SCALE,
     SOLVERS,
     Frame,
     check_model,
@@ -163,7 +164,7 @@ def board_controls(
     *,
     classes: Sequence[str] = CLASS_NAMES,
     per_class: int = 1,
-    guidance_scale: float = 1.5,
+    guidance_scale: float = GUIDANCE_SCALE,
     num_steps: int | None = None,
     seed: int = 0,
 ) -> dict[str, widgets.Widget]:

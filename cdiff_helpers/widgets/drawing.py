@@ -9,7 +9,12 @@ import ipywidgets as widgets
 
 from cdiff_helpers.data import CLASS_NAMES
 from cdiff_helpers.diffusion import DiffusionProcess, check_same_num_steps
-from cdiff_helpers.sampling import sample_conditional_images
+from cdiff_helpers.sampling import (
+    DEFAULT_SOLVER,
+    DEFAULT_STEPS,
+    GUIDANCE_SCALE,
+    sample_conditional_images,
+)
 from cdiff_helpers.visualization import png_bytes, tile_images
 from cdiff_helpers.widgets.controls import ENLARGED, WIDE, followed
 
@@ -27,8 +32,8 @@ def class_picker(
     process: DiffusionProcess,
     *,
     count: int = 4,
-    num_steps: int = 20,
-    solver: str = "ddim",
+    num_steps: int = DEFAULT_STEPS[DEFAULT_SOLVER],
+    solver: str = DEFAULT_SOLVER,
 ) -> widgets.Widget:
     """Pick a class, a seed and a guidance scale; see `count` pictures drawn for them."""
     check_same_num_steps(model, process)
@@ -37,7 +42,7 @@ def class_picker(
         "label": widgets.Dropdown(options=names, value=3, description="class", style=WIDE),
         "seed": widgets.IntSlider(0, 0, 99, description="seed", style=WIDE),
         "guidance_scale": widgets.FloatSlider(
-            1.5, min=0, max=5, step=0.5, description="guidance scale", style=WIDE
+            GUIDANCE_SCALE, min=0, max=5, step=0.5, description="guidance scale", style=WIDE
         ),
     }
     for slider in controls.values():
