@@ -16,9 +16,14 @@ from cdiff_helpers.runtime import installed_version, processor_name
 RESULTS = Path(__file__).parent / "results"
 
 
-def options(description: str) -> argparse.Namespace:
-    """--quick: under five minutes; --write: keep the figures and the picture in results/."""
+def options(description: str, **more: dict) -> argparse.Namespace:
+    """--quick: under five minutes; --write: keep the figures and the picture in results/.
+
+    `more` are a benchmark's own options: argparse's settings, by the option's name.
+    """
     parser = argparse.ArgumentParser(description=description.split("\n")[0])
+    for name, settings in more.items():
+        parser.add_argument(f"--{name}", **settings)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: under five minutes")
     parser.add_argument(
         "--write", action="store_true", help="keep the result in benchmarks/results"

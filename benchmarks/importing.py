@@ -17,7 +17,7 @@ PROGRAMS = {
         "from cdiff_helpers import load_reference\n"
         "from cdiff_helpers.sampling import sample_conditional_images\n"
         "model, process, _ = load_reference()\n"
-        "sample_conditional_images(model, process, [3], guidance_scale=1.5)\n"
+        "sample_conditional_images(model, process, [3], guidance_scale=2.5)\n"
     ),
 }
 

@@ -4,13 +4,13 @@ python -m benchmarks.quality train --out FOLDER [--minutes 30]
 python -m benchmarks.quality score --out FOLDER [--write]
 
 `train` trains both on all of CIFAR-10, in turns of a minute, so that a slow minute of the machine
-hits both, until each has had its minutes: the bundled reference's run, again from its first update
+hits both, until each has had its minutes: the two-core record's run, again from its first update
 and with its own plan, and diffusers' `UNet2DModel` with the recipe of its example
 `train_unconditional.py` (AdamW 1e-4, cosine with 500 steps of warm-up over as many updates as its
 minutes hold, batches of 16, linear schedule, EMA), with classes and mirrored pictures, and about as
-many parameters as ours. What our run has after 1, 2, 5, 10, … minutes is kept on the way:
-`tools/score_reference.py --run FOLDER` scores it. `score` draws with its DDIM in 50 steps, and
-with ours in the default solver's; the same number of pictures of the same classes.
+many parameters as ours. What our run has after 1, 2, 5, 10, … minutes is kept on the way. `score`
+draws with its DDIM in 50 steps, and with ours in the default solver's; the same number of pictures
+of the same classes.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from benchmarks.training import DEVICE, diffusers_network
 from cdiff_helpers.data import ResidentLoader, load_cifar10, to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.evaluation import score
-from cdiff_helpers.reference import REFERENCE
+from cdiff_helpers.reference import load_record
 from cdiff_helpers.runtime import seed_everything, write_whole
 from cdiff_helpers.sampling import sample_conditional_images, seeded_noise
 from cdiff_helpers.training import (
@@ -43,9 +43,10 @@ from cdiff_helpers.training import (
     train,
 )
 from cdiff_helpers.unet import ConditionalUNet
-from tools.train_reference import SNAPSHOT_MINUTES, UPDATES, compare
+from tools.train_reference import UPDATES, compare
 
 CHANNELS, LAYERS, BATCH = (64, 96, 128), 1, 16
+SNAPSHOT_MINUTES = (1, 2, 5, 10, 20, 30, 40, 60)
 SAMPLES = 2_000
 KEYS = ("agreement", "judge_fd", "kid", "coverage")
 
@@ -98,7 +99,9 @@ def train_both(folder: Path, minutes: float, source: str) -> None:
         theirs.train_until(60 * minute)
     write_whole(folder / "peer.safetensors", tensor_bytes(peer.averaged(), theirs.updates))
     record = {"snapshots": snapshots, "peer": theirs.record() | {"planned": peer.planned}}
-    record |= {"repeats_the_card": not compare(state.losses.tolist(), REFERENCE)}
+    record |= {
+        "repeats_the_card": not compare(state.losses.tolist(), load_record("two_cores")["losses"])
+    }
     write_whole(folder / "record.json", json.dumps(record, indent=1).encode())
     print(json.dumps(record))
 

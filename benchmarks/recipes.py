@@ -37,7 +37,7 @@ from cdiff_helpers.training import (
 from cdiff_helpers.unet import ConditionalUNet, check_inputs
 
 BASE = RECIPE | {"learning_rate": 2e-3}
-SAMPLES, GUIDANCE = 2_000, 1.5
+SAMPLES, GUIDANCE, STEPS = 2_000, 1.5, 20
 
 
 class NoiseInside(ConditionalUNet):
@@ -136,7 +136,7 @@ def score_arm(folder: Path, name: str, weights: str = "ema") -> dict:
     labels = torch.arange(SAMPLES) % 10
     with autocast(state.device, ARMS[name].drawn_in):
         images = sample_conditional_images(
-            model, DiffusionProcess(), labels, guidance_scale=GUIDANCE, seed=0
+            model, DiffusionProcess(), labels, guidance_scale=GUIDANCE, num_steps=STEPS, seed=0
         )
     scores = score(images, labels, judge=load_judge())
     seen = state.index * state.config.batch_size

@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from benchmarks.common import finish, in_turns, machine, options
 from benchmarks.grids import GRIDS
 from cdiff_helpers.reference import load_reference
-from cdiff_helpers.sampling import DEFAULT_SOLVER, sample_conditional_images
+from cdiff_helpers.sampling import DEFAULT_SOLVER, GUIDANCE_SCALE, sample_conditional_images
 
-SCALE = 1.5
 COUNTS = (5, 10, 15, 20, 30, 50)
 COLORS = dict(zip(GRIDS, ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7")))
 
@@ -41,14 +40,14 @@ def counted(model) -> tuple[Callable, list[int]]:
 def seconds(model, process, **choice) -> float:
     """Wall seconds for one guided sample of each class."""
     start = time.perf_counter()
-    sample_conditional_images(model, process, range(10), guidance_scale=SCALE, **choice)
+    sample_conditional_images(model, process, range(10), guidance_scale=GUIDANCE_SCALE, **choice)
     return time.perf_counter() - start
 
 
 def distances(model, process, count: int) -> list[list]:
     """[solver, grid, steps, distance]: RMS to the pictures of 500 steps, pixels in [0, 1]."""
     labels = [i % 10 for i in range(count)]
-    options = {"guidance_scale": SCALE, "seed": 1_000}
+    options = {"guidance_scale": GUIDANCE_SCALE, "seed": 1_000}
     finest = sample_conditional_images(
         model, process, labels, solver="dpm++2m", num_steps=500, **options
     )

@@ -2,11 +2,15 @@
 
 The course's training step against the rate of bare 3 x 3 convolutions over the network's own
 shapes, and against diffusers' and denoising-diffusion-pytorch's networks in the same step.
+
+For a GPU: --batches 256 512 1024 times the course's own step alone, each way at each batch size.
 """
 
+import argparse
 import itertools
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -84,6 +88,12 @@ def compiled(state: TrainState) -> None:
     state.network = torch.compile(state.model)
 
 
+def cuda_graphs(state: TrainState) -> None:
+    """AdamW in one kernel, and the network through torch.compile with CUDA graphs."""
+    fused(state)
+    state.network = torch.compile(state.model, mode="reduce-overhead", dynamic=False)
+
+
 CHOICES = {
     "ours, fused AdamW": fused,
     "ours, channels_last": channels_last,
@@ -158,8 +168,30 @@ def convolution_rate(conv: nn.Conv2d, shape: tuple[int, ...], batch_size: int) -
     return FORWARD_AND_BACKWARD * flops / best
 
 
+def over_batches(args: argparse.Namespace) -> None:
+    """The course's own step alone, each way at each batch size."""
+    choices = {"ours": None, **CHOICES, "ours, CUDA graphs": cuda_graphs}
+    if args.quick:
+        choices = {"ours": None, "ours, fused AdamW": fused}
+    ways = {}
+    for name, choice in choices.items():
+        for size in args.batches:
+            steps, count = training_steps(ConditionalUNet(), size, choice), 1 if args.quick else 20
+            ways[f"{name}, {size}"] = partial(images_a_second, steps, size, count)
+    in_turns(ways, rounds=1)  # warm up: what compiles does so now
+    rates = in_turns(ways, rounds=3)
+    flops = FORWARD_AND_BACKWARD * forward_flops(ConditionalUNet())
+    rows = [["way, batch", "images a second", "TFLOP/s"]]
+    rows += [[name, f"{rate:,.0f}", f"{flops * rate / 1e12:.2f}"] for name, rate in rates.items()]
+    figure = bars(rates, "images a second", "training over batch sizes")
+    finish("training_batches", machine(), rows, {"images_a_second": rates}, figure, args.write)
+
+
 def main() -> None:
-    args = options(__doc__)
+    sizes = {"type": int, "nargs": "+", "help": "ours alone, each way at each of these sizes"}
+    args = options(__doc__, batches=sizes)
+    if args.batches:
+        return over_batches(args)
     models = {name: make() for name, (make, _) in NETWORKS.items()}
     flops = {name: forward_flops(model) for name, model in models.items()}
     shapes = convolution_shapes(models["ours"])

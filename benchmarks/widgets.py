@@ -30,7 +30,7 @@ CELLS = (
     "from cdiff_helpers.sampling import denoise\n"
     "from cdiff_helpers.widgets import film, noising_explorer, sampler_board\n"
     "model, process, _ = load_reference()",
-    "film(list(denoise(model, process, range(10), guidance_scale=1.5)), columns=5)",
+    "film(list(denoise(model, process, range(10), guidance_scale=2.5)), columns=5)",
     "noising_explorer(load_cifar10(source='bundled'))",
     "sampler_board(model, process)",
 )
