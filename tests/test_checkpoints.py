@@ -42,6 +42,7 @@ from cdiff_helpers.training import (
     train,
     watched,
 )
+from cdiff_helpers.training.checkpoints import restore_generator
 from cdiff_helpers.unet import ConditionalUNet
 
 PLAIN = {"precision": "float32"}
@@ -787,3 +788,20 @@ def test_workers_and_seeds_repeat_a_run_bit_for_bit(short_process):
         return state
 
     assert same(run(1), run(1)) and not same(run(1), run(2))
+
+
+def test_a_random_stream_of_another_kind_of_device_is_begun_anew():
+    """A GPU's generator has another state than the CPU's; what follows depends on the update."""
+    drawn = {}
+    for index in (3, 3, 4):
+        state = fresh(runs.LONG)
+        state.index = index
+        restore_generator(state, torch.zeros(16, dtype=torch.uint8))
+        drawn.setdefault(index, []).append(torch.rand(4, generator=state.generator))
+    assert torch.equal(*drawn[3]) and not torch.equal(drawn[3][0], drawn[4][0])
+    own = fresh(runs.LONG)
+    own.generator.manual_seed(7)
+    restore_generator(state, own.generator.get_state())
+    assert torch.equal(
+        torch.rand(4, generator=own.generator), torch.rand(4, generator=state.generator)
+    )

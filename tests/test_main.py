@@ -8,9 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from cdiff_helpers.__main__ import main
+from cdiff_helpers.__main__ import build_parser, main
 from cdiff_helpers.evaluation import judge_card
+from cdiff_helpers.sampling import GUIDANCE_SCALE
 from cdiff_helpers.training import RECIPE, load_checkpoint
+from cdiff_helpers.widgets import class_picker
+from cdiff_helpers.widgets.board import board_controls
 
 TRAIN = ["train", "--preset", "reduced", "--batch-size", "8", "--device", "cpu"]
 FAST = ["--num-steps", "2", "--device", "cpu"]
@@ -28,6 +31,15 @@ def test_training_leaves_a_run_that_says_how_it_was_made(run):
     assert state.index == len(state.losses) == 2
     assert (state.config.batch_size, state.config.seed) == (8, 3)
     assert state.config.loss_weighting == RECIPE["loss_weighting"]
+
+
+def test_what_is_drawn_to_be_looked_at_is_drawn_at_one_scale(small_model, short_process):
+    for command in (["sample", "--classes", "cat", "--out", "x.png"], ["evaluate"]):
+        assert build_parser().parse_args(command).guidance_scale == GUIDANCE_SCALE
+    assert board_controls(short_process)["guidance_scale"].value == GUIDANCE_SCALE
+    picker = class_picker(small_model, short_process, count=1, num_steps=1)
+    (slider,) = (each for each in picker.children if "scale" in getattr(each, "description", ""))
+    assert slider.value == GUIDANCE_SCALE
 
 
 def test_a_folder_with_a_run_is_not_overwritten(run, capsys):

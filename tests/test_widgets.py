@@ -17,7 +17,7 @@ from ipywidgets import HTML, Box, Image, Label
 from PIL import Image as Picture
 
 from cdiff_helpers.data import to_image_range
-from cdiff_helpers.sampling import denoise
+from cdiff_helpers.sampling import GUIDANCE_SCALE, denoise
 from cdiff_helpers.training import Step, TrainConfig
 from cdiff_helpers.visualization import tile_images
 from cdiff_helpers.widgets import (
@@ -373,7 +373,7 @@ def test_a_board_drawn_in_parts_shows_what_the_sampler_draws(small_model, short_
     board.draw()
     board.thread.join()
     labels = [label for label in range(10) for _ in range(4)]
-    asked = {"num_steps": 2, "seed": 3, "guidance_scale": 1.5}
+    asked = {"num_steps": 2, "seed": 3, "guidance_scale": GUIDANCE_SCALE}
     *_, last = denoise(small_model, short_process, labels, **asked)
     difference = board.frames[-1].astype(int) - board_pixels(last, 10)
     assert abs(difference).max() <= 1
