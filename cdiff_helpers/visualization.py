@@ -43,10 +43,13 @@ class DescribedFigure(Figure):
 
 
 def figure_bytes(figure: Figure) -> bytes:
-    """The figure as a PNG file, without the unused transparency: a tenth smaller."""
+    """The figure as a small PNG file: no transparency, 256 colors where it holds no images."""
     drawn, png = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=100)
-    Image.open(drawn).convert("RGB").save(png, format="PNG", optimize=True)
+    pixels = Image.open(drawn).convert("RGB")
+    if not any(axis.images for axis in figure.axes):
+        pixels = pixels.quantize(256)  # lines and letters; images keep every color
+    pixels.save(png, format="PNG", optimize=True)
     return png.getvalue()
 
 
@@ -89,7 +92,7 @@ def show_images(
     for i, (axis, image) in enumerate(zip(axes.flat, images)):
         axis.imshow(image.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
         if titles:
-            axis.set_title(titles[i], fontsize=9)
+            axis.set_title(titles[i], fontsize=min(9, 12 * size))  # names side by side
     for axis, name in zip(axes[:, 0], rows or ()):
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     return figure
@@ -104,9 +107,9 @@ def plot_beta_schedule(process: DiffusionProcess) -> Figure:
     left.semilogy(process.betas.cpu(), color=ORANGE)
     left.set(xlabel="time t", ylabel="β: share of noise added", title="each step's noise")
     right.plot(process.alphas.cpu(), color=GREEN, label="α: kept by step t")
-    right.plot(process.alpha_bar.cpu(), color=BLUE, label="ᾱ: kept by all steps up to t")
+    right.plot(process.alpha_bar.cpu(), color=BLUE, label="ᾱ: kept up to t")
     right.set(xlabel="time t", ylabel="share of signal", title="what is left of the picture")
-    right.legend(loc="lower left", frameon=False)
+    right.legend(loc="lower left", frameon=False, fontsize=8)
     return figure
 
 
@@ -133,14 +136,14 @@ def plot_losses(
 ) -> Figure:
     """The loss of each update, raw and as a running mean over `smooth` of them.
 
-    `reference` is another run's losses, drawn behind in grey. Raises ValueError for no losses.
+    `reference` is a recorded run's losses, drawn behind in grey. Raises ValueError for no losses.
     """
     check_whole("smooth", smooth)
     losses = loss_values(losses)
     alt = f"the loss over {losses.size} updates, from {losses[0]:.3f} to {losses[-1]:.3f}"
     figure, [[axis]] = new_figure(alt, size=(8, 3))
     if reference is not None:
-        axis.plot(running_mean(reference, smooth), color=GREY, label="the reference's run")
+        axis.plot(running_mean(reference, smooth), color=GREY, label="a recorded run")
     axis.plot(losses, color=BLUE, alpha=0.25, linewidth=0.8, label="each update")
     axis.plot(running_mean(losses, smooth), color=BLUE, label=f"mean of the last {smooth}")
     axis.set(xlabel="update", ylabel="loss", yscale="log")

@@ -280,13 +280,13 @@ def test_the_fid_of_a_set_against_itself_is_0(tmp_path, monkeypatch, held_out):
 
 def made_up(**case):
     """An entry of a record, with numbers that the figures must show."""
-    value = case.get("guidance_scale") or case.get("images_seen") or case["num_steps"]
+    value = case.get("num_steps") or case.get("images_seen") or case["guidance_scale"]
     share = value / (value + 20)
     shown = {"agreement": share, "agreement_interval": (share - 0.02, share + 0.02)}
     return case | shown | {"judge_fd": 500 / (1 + value), "coverage": 1 - share}
 
 
-def test_the_curves_show_the_records_numbers():
+def test_the_curves_over_guidance_show_the_records_numbers():
     entries = [made_up(guidance_scale=scale) for scale in (1, 2, 4)]
     figure = report.plot_guidance(entries)
     for axis, name in zip(figure.axes, ("agreement", "judge_fd", "coverage")):
@@ -294,17 +294,40 @@ def test_the_curves_show_the_records_numbers():
         assert line.get_xdata().tolist() == [1, 2, 4]
         assert line.get_ydata().tolist() == [entry[name] for entry in entries]
         assert axis.get_lines()[1].get_ydata()[0] == judge_card()["real"][name]
-    assert "judge-FD lowest at 4" in figure.alt
-    entries = [made_up(images_seen=count) for count in (1, 10, 60)]
-    figure = report.plot_progress(entries)
-    assert figure.axes[1].get_lines()[0].get_ydata().tolist() == [e["judge_fd"] for e in entries]
-    assert figure.axes[0].get_xscale() == "log" and "from 1 to 60 images seen" in figure.alt
+    assert "judge-FD lowest at 4, coverage highest at 1" in figure.alt
 
 
-def test_each_solver_has_its_line():
-    entries = [made_up(solver=s, num_steps=n) for s in ("ddim", "ddpm") for n in (5, 50)]
+def test_two_runs_share_one_pair_of_axes_and_only_their_ends_are_filled():
+    runs = {
+        "short": [made_up(images_seen=count) for count in (1, 10, 60)],
+        "long": [made_up(images_seen=count) for count in (5, 500)],
+    }
+    figure = report.plot_progress(runs)
+    for axis, name in zip(figure.axes, ("judge_fd", "agreement")):
+        short, short_end, long, long_end, real = axis.get_lines()
+        assert short.get_ydata().tolist() == [entry[name] for entry in runs["short"]]
+        assert long.get_xdata().tolist() == [5, 500]
+        assert short.get_markerfacecolor() == long.get_markerfacecolor() == "white"
+        for line, end in ((short, short_end), (long, long_end)):
+            assert end.get_xydata().tolist() == [line.get_xydata()[-1].tolist()]
+            assert end.get_markerfacecolor() == line.get_color()
+        assert real.get_ydata()[0] == judge_card()["real"][name]
+        assert axis.get_xscale() == "log"
+    assert figure.axes[0].get_yscale() == "log"
+    assert "short, from 1 to 60 images seen" in figure.alt
+
+
+def test_each_solver_has_its_line_at_each_guidance_scale():
+    entries = [
+        made_up(guidance_scale=w, solver=s, num_steps=n)
+        for w in (1, 2.5)
+        for s in ("ddim", "ddpm")
+        for n in (5, 50)
+    ]
     figure = report.plot_solvers(entries)
-    lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
-    assert lines["ddim"].get_xdata().tolist() == [5, 50]
-    assert lines["ddpm"].get_ydata().tolist() == [e["judge_fd"] for e in entries[2:]]
-    assert "by ddim in 50" in figure.alt
+    for axis, of_scale in zip(figure.axes, (entries[:4], entries[4:])):
+        lines = {line.get_label(): line for line in axis.get_lines()}
+        assert lines["ddim"].get_xdata().tolist() == [5, 50]
+        assert lines["ddpm"].get_ydata().tolist() == [e["judge_fd"] for e in of_scale[2:]]
+    assert [axis.get_title() for axis in figure.axes] == ["guidance scale 1", "guidance scale 2.5"]
+    assert "at guidance scale 2.5 the lowest is 9.8, by ddim in 50" in figure.alt

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from cdiff_helpers.evaluation import judge_card
 from cdiff_helpers.reference import load_record, recorded_scores
 from notebooks import HOUSE, NOTEBOOKS, cells
 
@@ -71,28 +72,76 @@ def test_the_tables_of_the_measurements_are_the_records(run):
 
 
 FINE = {"solver": "dpm++2m", "num_steps": 20}
-TEN = {"solver": "dpm++2m", "num_steps": 10}
-PLAIN, DRAWN = ({"guidance_scale": scale} for scale in (1, 2.5))
-QUOTES = [
-    (
-        "README.md",
+
+
+def fd(scale, solver, count):
+    """The judge-FD of a solver and its steps, as texts quote it."""
+    options = {"guidance_scale": scale, "solver": solver, "num_steps": count}
+    return f"{at('solvers', **options)['judge_fd']:.1f}"
+
+
+def guided(key, scale, form, run="reference"):
+    """A score at a guidance scale, as texts quote it."""
+    return format(at("guidance", run, guidance_scale=scale)[key], form)
+
+
+def stage(key, images, form, run="reference"):
+    """A snapshot's score, as texts quote it."""
+    return format(at("snapshots", run, images_seen=images)[key], form)
+
+
+SEEN, SEEN_BY_TWO = (f"{card['images_seen']:,}" for card in (CARD, TWO_CORES))
+JUDGE = judge_card()["real"]
+QUOTES = {
+    "README.md": (
         f"{CARD['images_seen'] / 1e6:.1f} million images",
-        "six minutes on one NVIDIA H200",
+        f"{CARD['minutes']:.0f} minutes on one {CARD['device']}".replace("6 ", "six "),
+        f"judge-FD {fd(2.5, 'dpm++2m', 10)}; at scale 1",
+        f"and {fd(1, 'dpm++2m', 10)}; real test images have {JUDGE['agreement']:.3f} and "
+        f"{JUDGE['judge_fd']:.1f}",
     ),
-    (
-        "benchmarks/README.md",
-        f"a judge-FD of {at('solvers', **DRAWN, **TEN)['judge_fd']:.1f} against "
-        f"{at('solvers', **DRAWN, **FINE)['judge_fd']:.1f}",
-        f"at scale 1 {at('solvers', **PLAIN, **TEN)['judge_fd']:.1f} against "
-        f"{at('solvers', **PLAIN, **FINE)['judge_fd']:.1f}",
+    "cdiff_helpers/reference.py": (f"{CARD['images_seen'] / 1e6:.1f} million images",),
+    "benchmarks/README.md": (
+        f"a judge-FD of {fd(2.5, 'dpm++2m', 10)} against {fd(2.5, 'dpm++2m', 20)}",
+        f"at scale 1 {fd(1, 'dpm++2m', 10)} against {fd(1, 'dpm++2m', 20)}",
+        f"eight steps give {fd(2.5, 'dpm++2m', 8)}, six {fd(2.5, 'dpm++2m', 6)}",
+        f"in 200 steps, {fd(2.5, 'ddpm', 200)}",
     ),
-]
+    "06#scores-solvers-read": (
+        *(f"{n} give {fd(2.5, 'dpm++2m', n)}" for n in (5, 6, 8, 10, 20)),
+        f"at scale 1, 10 give {fd(1, 'dpm++2m', 10)} and 20 give {fd(1, 'dpm++2m', 20)}",
+        f"DDIM needs 20 ({fd(2.5, 'ddim', 20)}) to 50 ({fd(2.5, 'ddim', 50)})",
+        f"sampling 50 ({fd(2.5, 'ddpm', 50)})",
+        f"{fd(2.5, 'ddpm', 200)} in 200",
+        f"DDIM's 50 ({fd(1, 'ddim', 50)}) and DDPM's 200 ({fd(1, 'ddpm', 200)})",
+    ),
+    "06#scores-guidance-read": (
+        f"{guided('agreement', 1, '.2f')} at scale 1, {guided('agreement', 2.5, '.2f')} at 2.5, "
+        f"{guided('agreement', 8, '.3f')} at 8",
+        f"from {guided('judge_fd', 1, '.1f')} at scale 1 to {guided('judge_fd', 2.5, '.1f')} at "
+        f"2.5 and {guided('judge_fd', 3, '.1f')} at 3",
+        f"back at {guided('judge_fd', 8, '.1f')} at 8",
+        f"({guided('coverage', 2.5, '.2f')}, at scale 1 {guided('coverage', 1, '.2f')})",
+        f"falls to {guided('coverage', 8, '.2f')} at 8",
+        f"real test images ({JUDGE['agreement']:.3f})",
+    ),
+    "05#scores-progress-read": (
+        f"(judge-FD {stage('judge_fd', 51_840, '.0f', 'two_cores')}, agreement "
+        f"{stage('agreement', 51_840, '.2f', 'two_cores')})",
+        f"({stage('judge_fd', 50_176, '.0f')}, {stage('agreement', 50_176, '.2f')})",
+        f"{SEEN_BY_TWO} images give {stage('judge_fd', 1_011_200, '.0f', 'two_cores')} and "
+        f"{stage('agreement', 1_011_200, '.2f', 'two_cores')}",
+        f"{SEEN} give {stage('judge_fd', 21_791_744, '.0f')} and "
+        f"{stage('agreement', 21_791_744, '.2f')}",
+        f"at 1,600,512 images the reference ({stage('judge_fd', 1_600_512, '.0f')})",
+    ),
+}
 
 
-@pytest.mark.parametrize("place, quotes", [(place, quotes) for place, *quotes in QUOTES])
-def test_what_is_quoted_stands_in_the_record(place, quotes):
+@pytest.mark.parametrize("place", QUOTES)
+def test_what_is_quoted_stands_in_the_record(place):
     text = text_of(place)
-    for quote in quotes:
+    for quote in QUOTES[place]:
         assert quote in text, f"{place} does not say {quote!r}"
 
 

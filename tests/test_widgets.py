@@ -365,7 +365,7 @@ def test_stop_waits_for_one_call_of_few_pictures_alone(short_process):
     model.go.set()
     board.thread.join(10)
     assert not board.thread.is_alive() and model.calls == [AT_ONCE] and not board.frames
-    assert "stopped after 0 of 21 frames" in board.words.value and board.frame.disabled
+    assert "stopped after 0 of 11 frames" in board.words.value and board.frame.disabled
 
 
 def test_a_board_drawn_in_parts_shows_what_the_sampler_draws(small_model, short_process):
@@ -582,7 +582,7 @@ def test_a_loss_curve_is_drawn_to_scale():
     )
     assert [x for x, _ in raw] == [48, 98, 148] and raw == mean
     assert raw[1][1] == pytest.approx((raw[0][1] + raw[2][1]) / 2, abs=0.11)  # log axis: half-way
-    assert len(grey) == 3 and "the reference" in svg
+    assert len(grey) == 3 and "a recorded run" in svg
     assert "loss 0.0100 after 3 of 3" in svg
     assert "no loss yet" in loss_svg([], total=10)
     assert "nan" not in loss_svg([1.0, float("nan"), 0.5], total=3, smooth=1).split("polyline")[2]

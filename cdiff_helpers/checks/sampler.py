@@ -180,7 +180,10 @@ def away_from(answer) -> None:
             "The first time is below T-1: the walk starts at pure noise, but the network is told "
             "that there is still a picture in it."
         ),
-        "ends_early": "The last time is above 0: a little noise is left in every picture.",
+        "ends_early": (
+            "The last time is above 0: what comes out is a guess made while noise still hides the "
+            "finest details."
+        ),
         "rising": "Your times rise; a sampler goes from noise to picture.",
         "twice": "A time comes twice: that step would go nowhere.",
         "one_too_many": "You return one time more than asked, or one less.",
@@ -218,8 +221,8 @@ def times(answer) -> None:
     signature="ancestral(model, process, xt, y, draw) -> clean pictures (B, 3, H, W)",
     misconceptions={
         "noise_at_the_end": (
-            "Noise is added at the very last step, so your pictures stay grainy. The step to the "
-            "clean picture has a variance of 0."
+            "Noise is added at the very last step, too. The step to the clean image has a variance "
+            "of 0."
         ),
         "stops_early": (
             "The step from t = 0 is missing: your pictures are what stands at t = 0, not the "
@@ -460,7 +463,7 @@ def ddim_step(answer) -> None:
     minutes=12,
     signature="ddpm_step(process, frame, t_prev: int, draw) -> x at t_prev",
     misconceptions={
-        "noise_at_the_end": "Towards the clean picture nothing is added; yours is grainy.",
+        "noise_at_the_end": "Towards the clean image nothing is added; your step adds noise.",
         "variance": "The noise is scaled by the variance; its size is the square root.",
         "no_noise": "Fresh noise is missing: draw() gives it.",
         "beta": "You took β for the variance; the posterior's is smaller, β̃.",

@@ -101,71 +101,109 @@ def plot_guidance(scores: Sequence[dict]) -> Figure:
     """What guidance buys and costs: agreement, judge-FD and coverage over the guidance scale.
 
     `scores` are `recorded_scores("guidance")`, or the like: dicts with `guidance_scale`, and
-    `score`'s answer.
+    `score`'s answer. Real test images' own scores are dashed.
     """
     best = min(scores, key=lambda each: each["judge_fd"])["guidance_scale"]
+    widest = max(scores, key=lambda each: each["coverage"])["guidance_scale"]
     surest = max(scores, key=lambda each: each["agreement"])["guidance_scale"]
-    alt = f"over the guidance scale: agreement is highest at {surest}, judge-FD lowest at {best}"
-    figure, [axes] = new_figure(alt, 1, 3, size=(9, 2.8))
-    scales = [each["guidance_scale"] for each in scores]
-    draw_curves(axes, scales, scores)
-    for axis in axes:
-        axis.set(xlabel="guidance scale")
-        axis.axvline(1, color=GREY, linestyle=":", linewidth=1)
-    return figure
-
-
-def plot_progress(scores: Sequence[dict]) -> Figure:
-    """What seeing more pictures buys: agreement, judge-FD and coverage over them, on a log axis.
-
-    `scores` are `recorded_scores("snapshots")`, or the like: dicts with `images_seen` and
-    `score`'s answer.
-    """
-    first, last = scores[0], scores[-1]
     alt = (
-        f"from {first['images_seen']:,} to {last['images_seen']:,} images seen agreement goes "
-        f"from {first['agreement']:.2f} to {last['agreement']:.2f}, judge-FD from "
-        f"{first['judge_fd']:.0f} to {last['judge_fd']:.0f}"
+        f"over the guidance scale: agreement is highest at {surest}, judge-FD lowest at {best}, "
+        f"coverage highest at {widest}"
     )
     figure, [axes] = new_figure(alt, 1, 3, size=(9, 2.8))
-    draw_curves(axes, [each["images_seen"] for each in scores], scores)
-    for axis in axes:
-        axis.set(xlabel="training images seen", xscale="log")
-    return figure
-
-
-def draw_curves(axes: Sequence[Axes], x: Sequence[float], scores: Sequence[dict]) -> None:
-    """Agreement with its 95 % interval, judge-FD and coverage over x, beside real pictures' own."""
-    real = judge_card()["real"]
+    real, scales = judge_card()["real"], [each["guidance_scale"] for each in scores]
     names = ("agreement", "judge_fd", "coverage")
     titles = ("agreement (more is better)", "judge-FD (less)", "coverage (more)")
     for axis, name, title, color in zip(axes, names, titles, (BLUE, ORANGE, GREEN)):
-        axis.plot(x, [each[name] for each in scores], "o-", color=color)
-        axis.axhline(real[name], color=GREY, linestyle="--", label="real test pictures")
+        axis.plot(scales, [each[name] for each in scores], "o-", color=color, markersize=4)
+        axis.axhline(real[name], color=GREY, linestyle="--", label="real test images")
+        axis.axvline(1, color=GREY, linestyle=":", linewidth=1)
+        axis.set(xlabel="guidance scale")
         axis.set_title(title, fontsize=10)
-    axes[1].set(yscale="log")
+    draw_log_distance(axes[1])
     low, high = zip(*(each["agreement_interval"] for each in scores))
-    axes[0].fill_between(x, low, high, color=BLUE, alpha=0.2)
+    axes[0].fill_between(scales, low, high, color=BLUE, alpha=0.2)
     axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_progress(runs: dict[str, Sequence[dict]]) -> Figure:
+    """What seeing more images buys: judge-FD and agreement over them, a line per run, on log axes.
+
+    Each run's scores, under its name, are `recorded_scores("snapshots", run)`, or the like: dicts
+    with `images_seen` and `score`'s answer. A run's last point, the end of its learning-rate cycle,
+    is filled; those before it are hollow.
+    """
+    alt = "; ".join(progress_words(run, scores) for run, scores in runs.items())
+    figure, [axes] = new_figure(alt, 1, 2, size=(8, 2.8))
+    real = judge_card()["real"]
+    titles = {"judge_fd": "judge-FD (less is better)", "agreement": "agreement (more is better)"}
+    for axis, (name, title) in zip(axes, titles.items()):
+        for (run, scores), color, mark in zip(runs.items(), (GREY, GREEN, BLUE), "so^"):
+            images, values = zip(*((each["images_seen"], each[name]) for each in scores))
+            axis.plot(images, values, f"{mark}-", color=color, markerfacecolor="white", label=run)
+            axis.plot(images[-1], values[-1], mark, color=color)
+        axis.axhline(real[name], color="black", linestyle=":", label="real test images")
+        axis.set(xlabel="training images seen", xscale="log")
+        axis.set_title(title, fontsize=10)
+    draw_log_distance(axes[0])
+    axes[1].set(ylim=(0, 1))
+    axes[1].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def progress_words(run: str, scores: Sequence[dict]) -> str:
+    """A run's first and last point, for whoever cannot see its line."""
+    first, last = scores[0], scores[-1]
+    return (
+        f"{run}, from {first['images_seen']:,} to {last['images_seen']:,} images seen: judge-FD "
+        f"from {first['judge_fd']:.0f} to {last['judge_fd']:.0f}, agreement from "
+        f"{first['agreement']:.2f} to {last['agreement']:.2f}"
+    )
 
 
 def plot_solvers(scores: Sequence[dict]) -> Figure:
-    """How good each solver's pictures are for their network calls: judge-FD over num_steps.
+    """How good each solver's images are for their network calls, a panel per guidance scale.
 
-    `scores` are `recorded_scores("solvers")`, or the like: dicts with `solver`, `num_steps` and
-    `score`'s answer.
+    `scores` are `recorded_scores("solvers")`, or the like: dicts with `guidance_scale`, `solver`,
+    `num_steps` and `score`'s answer.
     """
-    best = min(scores, key=lambda each: each["judge_fd"])
-    alt = (
-        f"judge-FD over the number of network calls, a line a solver; the lowest is "
-        f"{best['judge_fd']:.0f}, by {best['solver']} in {best['num_steps']}"
+    scales = sorted({each["guidance_scale"] for each in scores})
+    by_scale = {w: [each for each in scores if each["guidance_scale"] == w] for w in scales}
+    alt = "; ".join(solver_words(scale, own) for scale, own in by_scale.items())
+    figure, [axes] = new_figure(
+        f"judge-FD over network calls: {alt}", 1, len(scales), size=(8, 2.7)
     )
-    figure, [[axis]] = new_figure(alt, size=(6, 3))
-    for solver, color, mark in zip(("ddpm", "ddim", "dpm++2m"), (BLUE, ORANGE, GREEN), "sod"):
-        own = [each for each in scores if each["solver"] == solver]
-        calls = [each["num_steps"] for each in own]
-        distance = [each["judge_fd"] for each in own]
-        axis.loglog(calls, distance, f"{mark}-", color=color, label=solver)
-    axis.set(xlabel="network calls a picture", ylabel="judge-FD (less is better)")
-    axis.legend(frameon=False)
+    distances = [each["judge_fd"] for each in scores]
+    limits = (min(distances) / 1.2, max(distances) * 1.2)
+    for axis, (scale, of_scale) in zip(axes, by_scale.items()):
+        for solver, color, mark in zip(("ddpm", "ddim", "dpm++2m"), (BLUE, ORANGE, GREEN), "sod"):
+            own = [each for each in of_scale if each["solver"] == solver]
+            calls, distance = ([each[key] for each in own] for key in ("num_steps", "judge_fd"))
+            axis.loglog(calls, distance, f"{mark}-", color=color, label=solver, markersize=4)
+        axis.set(xlabel="network calls per image", ylabel="judge-FD (less is better)")
+        axis.set_title(f"guidance scale {scale}", fontsize=10)
+        calls = sorted({each["num_steps"] for each in of_scale} & {5, 10, 20, 50, 100, 200})
+        axis.set_xticks(calls, [str(n) for n in calls])
+        axis.set(ylim=limits)
+        draw_log_distance(axis)
+        axis.minorticks_off()
+    axes[0].legend(frameon=False, fontsize=8)
     return figure
+
+
+def draw_log_distance(axis: Axes) -> None:
+    """A logarithmic y axis with the numbers of a judge-FD written out."""
+    axis.set(yscale="log")
+    low, high = axis.get_ylim()
+    places = [place for place in (3, 10, 30, 100, 300) if low <= place <= high]
+    axis.set_yticks(places, [str(place) for place in places])
+
+
+def solver_words(scale: float, scores: Sequence[dict]) -> str:
+    """Which solver and number of calls has the lowest judge-FD at a scale, in words."""
+    best = min(scores, key=lambda each: each["judge_fd"])
+    return (
+        f"at guidance scale {scale} the lowest is {best['judge_fd']:.1f}, by {best['solver']} in "
+        f"{best['num_steps']}"
+    )

@@ -39,7 +39,7 @@ def class_picker(
     check_same_num_steps(model, process)
     names = [(name, label) for label, name in enumerate(CLASS_NAMES)]
     controls = {
-        "label": widgets.Dropdown(options=names, value=3, description="class", style=WIDE),
+        "label": widgets.Dropdown(options=names, value=7, description="class", style=WIDE),
         "seed": widgets.IntSlider(0, 0, 99, description="seed", style=WIDE),
         "guidance_scale": widgets.FloatSlider(
             GUIDANCE_SCALE, min=0, max=5, step=0.5, description="guidance scale", style=WIDE

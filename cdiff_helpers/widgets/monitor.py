@@ -28,7 +28,7 @@ def loss_svg(
 ) -> str:
     """The losses so far, raw and as a running mean, on a logarithmic axis: an SVG image.
 
-    `total` updates fit on the axis; `reference` is another run's losses, drawn behind in grey.
+    `total` updates fit on the axis; `reference` is a recorded run's losses, drawn behind in grey.
     """
     total = max(total or len(losses), 2)
     mean = running_mean(losses, smooth) if len(losses) else np.empty(0)
@@ -44,7 +44,7 @@ def loss_svg(
         height = {i: np.log(values[i] / low) / np.log(high / low) for i in shown if values[i] > 0}
         return [(i / (total - 1), h) for i, h in height.items() if np.isfinite(h)]
 
-    curves = [Curve(points(grey), GREY, "the reference", "6 3")] if len(grey) else []
+    curves = [Curve(points(grey), GREY, "a recorded run", "6 3")] if len(grey) else []
     curves += [Curve(points(losses), BLUE, opacity=0.3), Curve(points(mean), BLUE, "this run")]
     said = "no loss yet"
     if len(losses):
