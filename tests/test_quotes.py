@@ -1,5 +1,6 @@
 """What texts quote of the two recorded runs and of the judge is what the records say."""
 
+import itertools
 import re
 
 import pytest
@@ -90,6 +91,18 @@ def stage(key, images, form, run="reference"):
     return format(at("snapshots", run, images_seen=images)[key], form)
 
 
+def gain(name):
+    """By how much a class's agreement rises from scale 1 to 2.5."""
+    low, high = (at("guidance", guidance_scale=w)["agreement_per_class"][name] for w in (1, 2.5))
+    return high - low
+
+
+def ratios():
+    """What each doubling from 800,768 images on divides the reference's judge-FD by."""
+    scores = [e["judge_fd"] for e in recorded_scores("snapshots") if e["images_seen"] > 800_000]
+    return [before / after for before, after in itertools.pairwise(scores)]
+
+
 SEEN, SEEN_BY_TWO = (f"{card['images_seen']:,}" for card in (CARD, TWO_CORES))
 JUDGE = judge_card()["real"]
 QUOTES = {
@@ -135,6 +148,39 @@ QUOTES = {
         f"{stage('agreement', 21_791_744, '.2f')}",
         f"at 1,600,512 images the reference ({stage('judge_fd', 1_600_512, '.0f')})",
     ),
+    "05#scores-doublings-read": (
+        "the distance by {:.1f} and {:.1f}, the next two by {:.1f} and {:.1f}".format(*ratios()),
+        f"the last row by {ratios()[-1]:.1f}",
+    ),
+    "07#scores-classes-read": (
+        f"dogs most, by {gain('dog'):.2f}",
+        f"frogs least, by {gain('frog'):.2f}",
+    ),
+    "07#c07-film-read": (
+        ", ".join(guided("agreement", scale, ".3f") for scale in (2.5, 4, 6)),
+        ", ".join(guided("judge_fd", scale, ".1f") for scale in (2.5, 4, 6)),
+        ", ".join(guided("coverage", scale, ".2f") for scale in (2.5, 4, 6)),
+    ),
+    "07#c07-087": (
+        f"{guided('coverage', 2.5, '.2f')} at 2.5 to {guided('coverage', 4, '.2f')} at 4 and "
+        f"{guided('coverage', 6, '.2f')} at 6",
+    ),
+    "08#c08-007": (f"{CARD['images_seen'] / 1e6:.1f} million",),
+    "08#c08-043": (
+        "{:.1f}, {:.1f} and {:.1f}".format(
+            *(CARD["averages"][d] for d in sorted(CARD["averages"]))
+        ),
+    ),
+    "08#c08-045": (
+        f"{stage('agreement', 1_011_200, '.2f', 'two_cores')} after 1.0 million",
+        f"{stage('agreement', 1_600_512, '.2f')} after 1.6 million",
+    ),
+    "08#c08-053": (
+        f"{TWO_CORES['test_noise_mse']:.4f} and {CARD['test_noise_mse']:.4f}",
+        f"{guided('judge_fd', 1.5, '.0f', 'two_cores')} and {guided('judge_fd', 1.5, '.0f')}",
+    ),
+    "08#9d2e40d8": (f"{JUDGE['agreement']:.3f}", guided("agreement", 2.5, ".3f")),
+    "08#44e52041": (f"about {CARD['epochs']:.0f} times",),
 }
 
 
