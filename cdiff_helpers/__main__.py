@@ -216,6 +216,7 @@ def evaluate_command(args: argparse.Namespace) -> None:
         step_names = ("guidance_scale", "solver", "num_steps", "seed")
         asked = {"model": str(args.checkpoint or "the bundled reference")}
         asked |= {name: getattr(args, name) for name in step_names}
+        asked["num_steps"] = len(solver_and_times(process, args.solver, args.num_steps)[1])
     scores = score(images, labels, allow_few=args.allow_few)
     print(score_table(scores))
     if args.fid:

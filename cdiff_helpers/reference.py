@@ -74,7 +74,7 @@ def recorded_scores(of: str, run: str = "reference") -> list[dict]:
 
     `of` is "guidance" (by `guidance_scale`), "solvers" (by `guidance_scale`, `solver`,
     `num_steps`), "snapshots" (by `images_seen`) or "averages" (by `ema_decay`). Each holds the
-    case's options and `evaluation.score`'s answer. Raises ValueError for another word,
+    case's options and `evaluation.score`'s answer. Raises ValueError for what the run has not,
     RuntimeError where the record is damaged or of other weights.
     """
     if of not in SCORED:
@@ -87,6 +87,9 @@ def recorded_scores(of: str, run: str = "reference") -> list[dict]:
             "package again"
         )
     found = [entry["case"] | entry for entry in record["scores"] if entry["case"]["of"] == of]
+    if not found:
+        known = ", ".join(sorted({entry["case"]["of"] for entry in record["scores"]}))
+        raise ValueError(f"of is {of!r}, of which the run {run!r} has no scores; expected {known}.")
     keys = ("guidance_scale", "solver", "num_steps", "images_seen", "ema_decay")
     return sorted(found, key=lambda entry: [entry.get(key, 0) for key in keys])
 
@@ -94,8 +97,13 @@ def recorded_scores(of: str, run: str = "reference") -> list[dict]:
 def recorded_samples(snapshot: dict, run: str = "reference") -> Tensor:
     """A snapshot's samples, eight per class from the seeds 0 to 79: (10, 8, 3, 32, 32) in [0, 1].
 
-    `snapshot` is one of `load_record(run)["snapshots"]`.
+    `snapshot` is one of `load_record(run)["snapshots"]`. Raises ValueError for another run's.
     """
+    if not (record_folder(run) / snapshot["file"]).is_file():
+        raise ValueError(
+            f"{snapshot['file']} is not of the run {run!r}; expected one of its snapshots. Try "
+            f"run={next(other for other in RUNS if other != run)!r}."
+        )
     with Image.open(io.BytesIO(whole_bytes(record_folder(run) / snapshot["file"]))) as image:
         pixels = torch.from_numpy(np.array(image.convert("RGB")))  # (10 H, 8 W, 3)
     tiles = pixels.view(10, 32, -1, 32, 3).permute(0, 2, 4, 1, 3)  # -> (10, 8, 3, H, W)

@@ -91,6 +91,13 @@ def test_the_two_core_record_has_no_weights_and_the_recipes_trials():
         load_record("mine")
 
 
+def test_what_a_run_has_not_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"'two_cores' has no scores; expected guidance, snapsh"):
+        recorded_scores("averages", "two_cores")
+    with pytest.raises(ValueError, match=r"is not of the run 'reference'.*run='two_cores'"):
+        recorded_samples(load_record("two_cores")["snapshots"][0])
+
+
 def test_every_recorded_score_says_how_it_was_drawn():
     for run in ("reference", "two_cores"):
         for of in ("guidance", "solvers", "snapshots"):

@@ -157,6 +157,27 @@ def test_an_average_that_was_not_saved_with_the_checkpoint_is_left_out(
     assert "is of 1 updates, the checkpoint of 2: left out" in said and "is of no updates" in said
 
 
+def test_a_run_killed_before_its_first_update_goes_on_and_other_settings_are_refused(
+    small_runs, tmp_path, monkeypatch, capsys
+):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_reference, "run", killed)
+        small_runs(tmp_path, "--updates", "3")
+    small_runs(tmp_path, "--updates", "3", "--stop-after", "2")
+    assert load_checkpoint(tmp_path).index == 2
+    small_runs(tmp_path, "--updates", "3", "--stop-after", "1")
+    assert load_checkpoint(tmp_path).index == 2 and "2 updates already" in capsys.readouterr().out
+    for other in (["--updates", "4"], ["--updates", "3", "--ema-decay", "0.9"]):
+        with pytest.raises(SystemExit, match="was begun with"):
+            small_runs(tmp_path, *other)
+    with pytest.raises(SystemExit):
+        small_runs(tmp_path / "none", "--seconds", "0")
+    assert "--seconds is 0.0; expected more than 0" in capsys.readouterr().err
+
+
 def test_a_cycle_is_planned_from_a_measured_rate(small_runs, tmp_path, monkeypatch):
     """With a clock on which each look takes a second: 2 updates a second, so 20 in ten seconds."""
     looks = itertools.count()

@@ -14,19 +14,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 
 from cdiff_helpers.data import load_cifar10, to_model_range
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.evaluation import score
+from cdiff_helpers.evaluation import judge_card, score
 from cdiff_helpers.reference import REFERENCE
-from cdiff_helpers.runtime import pick_device, write_digests, write_whole
+from cdiff_helpers.runtime import compute_words, pick_device, write_digests, write_whole
 from cdiff_helpers.sampling import sample_conditional_images
-from cdiff_helpers.training import TrainState, autocast, diffusion_loss, load_checkpoint
+from cdiff_helpers.training import (
+    TrainState,
+    autocast,
+    diffusion_loss,
+    load_checkpoint,
+)
 from cdiff_helpers.unet import ConditionalUNet
 
 SAMPLES = 2_000  # per average
+CASE = {"guidance_scale": 1, "solver": "dpm++2m", "num_steps": 20}
 
 
 def test_error(model: torch.nn.Module, count: int = 1_000) -> float:
@@ -49,22 +56,25 @@ def halved(model: torch.nn.Module) -> bytes:
 
 
 def averages(run: Path, state: TrainState) -> dict[float, bytes]:
-    """The run's EMA weights of each length in float16, by their decays."""
+    """The run's EMA weights of each length in float16, by their decays; stale files left out."""
     found = {state.config.ema_decay: halved(state.ema.model)}
     for path in sorted(run.glob("ema_0.*.safetensors")):
+        if safe_open(path, "pt").metadata()["index"] != str(state.index):
+            print(f"{path} is not of the finished run: left out.")
+            continue
         state.ema.model.load_state_dict(load_tensors(path.read_bytes()))
         found[float(path.stem.removeprefix("ema_"))] = halved(state.ema.model)
     return found
 
 
-def judge_fd(weights: bytes, config: dict) -> float:
-    """The judge's distance for samples drawn with float16 weights at guidance scale 1."""
+def judged(weights: bytes, config: dict) -> dict:
+    """The judge's scores for samples drawn with float16 weights as `CASE` says."""
     device, labels = pick_device(), torch.arange(SAMPLES) % 10
     model = network(weights, config).to(device)
     process = DiffusionProcess(model.num_steps).to(device)
     with autocast(device):
-        images = sample_conditional_images(model, process, labels, seed=0)
-    return score(images.cpu(), labels, allow_few=SAMPLES < 2_000)["judge_fd"]
+        images = sample_conditional_images(model, process, labels, seed=0, **CASE)
+    return score(images.cpu(), labels, allow_few=SAMPLES < 2_000)
 
 
 def network(weights: bytes, config: dict) -> ConditionalUNet:
@@ -115,6 +125,21 @@ def markdown(card: dict) -> str:
     )
 
 
+def first_scores(card: dict, scores: dict[float, dict]) -> bytes:
+    """The record of scores with the averages alone; tools/score_reference.py goes on with it."""
+    record = {"weights": card["sha256"], "judge": judge_card()["sha256"]["judge.safetensors"]}
+    record |= {"samples": SAMPLES, "seed": 0}
+    entries = [
+        {
+            "case": {"of": "averages", "ema_decay": decay, **CASE},
+            "drawn_on": compute_words(pick_device()),
+            **each,
+        }
+        for decay, each in scores.items()
+    ]
+    return (json.dumps(record | {"scores": entries}, indent=1) + "\n").encode()
+
+
 def average_lines(card: dict) -> list[str]:
     """Which EMA it is, and what the judge said of the others."""
     if "averages" not in card:
@@ -136,7 +161,8 @@ def main(arguments: list[str] | None = None) -> None:
     card = json.loads((run / "record.json").read_text())
     config, losses = json.loads((run / "config.json").read_text()), state.losses
     weights = averages(run, state)
-    distances = {decay: judge_fd(each, config["model"]) for decay, each in weights.items()}
+    scores = {decay: judged(each, config["model"]) for decay, each in weights.items()}
+    distances = {decay: each["judge_fd"] for decay, each in scores.items()}
     best = min(distances, key=distances.get)
     images_seen = state.index * state.config.batch_size
     card |= {
@@ -164,6 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
     np.save(file, losses.numpy())
     write_whole(REFERENCE / "losses.npy", file.getvalue())
     write_whole(REFERENCE / "ema.safetensors", weights[best])
+    write_whole(REFERENCE / "scores.json", first_scores(card, scores))
     write_whole(REFERENCE / "card.json", (json.dumps(card, indent=1) + "\n").encode())
     write_whole(REFERENCE / "card.md", markdown(card).encode())
     write_digests(REFERENCE)

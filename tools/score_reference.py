@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 
 from cdiff_helpers.evaluation import judge_card, load_judge, score
 from cdiff_helpers.reference import REFERENCE, load_reference
-from cdiff_helpers.runtime import pick_device, provenance, write_digests, write_whole
+from cdiff_helpers.runtime import compute_words, pick_device, write_digests, write_whole
 from cdiff_helpers.sampling import GUIDANCE_SCALE, sample_conditional_images
-from cdiff_helpers.training import autocast, autocast_dtype
+from cdiff_helpers.training import autocast
 
 FINE = {"solver": "dpm++2m", "num_steps": 20}  # how the curves over scales and images are drawn
 SCALES = (1, 1.5, 2, 2.5, 3, 4, 0, 6, 8)
@@ -70,13 +70,6 @@ def scored(case: dict, run: Path | None, labels: torch.Tensor) -> dict:
     return score(images.cpu(), labels, judge=judge, allow_few=len(labels) < 2_000)
 
 
-def drawn_on() -> str:
-    """The hardware and the number format, for the record."""
-    device = pick_device()
-    dtype = str(autocast_dtype(device) or torch.float32).removeprefix("torch.")
-    return f"{provenance(device)['hardware']}, {dtype}"
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--run", type=Path, help="the folder that tools/train_reference.py wrote")
@@ -95,7 +88,11 @@ def main(arguments: list[str] | None = None) -> None:
         if case in [entry["case"] for entry in entries] or args.only not in (None, case["of"]):
             continue
         same = [entry for entry in entries if asked(entry["case"]) == asked(case)]
-        scores = same[0] if same else scored(case, args.run, labels) | {"drawn_on": drawn_on()}
+        scores = (
+            same[0]
+            if same
+            else scored(case, args.run, labels) | {"drawn_on": compute_words(pick_device())}
+        )
         entries.append(scores | {"case": case})
         write_whole(path, (json.dumps(kept, indent=1) + "\n").encode())
         write_digests(REFERENCE)

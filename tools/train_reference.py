@@ -32,11 +32,14 @@ from cdiff_helpers.sampling import DEFAULT_SOLVER, DEFAULT_STEPS, sample_conditi
 from cdiff_helpers.training import (
     EMA,
     RECIPE,
+    Interrupted,
     Step,
     TrainConfig,
     TrainState,
     checkpointed,
+    holds_run,
     load_checkpoint,
+    save_checkpoint,
     tensor_bytes,
     train,
 )
@@ -154,6 +157,8 @@ def snapshot(state: TrainState, folder: Path, record: dict) -> None:
 def run(args: argparse.Namespace, state: TrainState, record: dict, data: ImageSet) -> None:
     """Train on, keeping the record; only the time spent training counts."""
     folder, last = args.out, args.stop_after or state.config.num_updates
+    if state.index >= last:
+        return print(f"The run in {folder} has done {state.index} updates already.")
     averages = load_averages(folder, state) if state.index else more_averages(state)
     make_fast(state, compile=args.compile)
     steps = steps_of(state, data, whole=args.compile)
@@ -208,13 +213,37 @@ def compare(losses: list[float], recorded: list[float]) -> str | None:
 
 def start(args: argparse.Namespace, data: ImageSet) -> tuple[TrainState, dict]:
     """The run in the folder and its record, or a new one."""
-    if (args.out / "record.json").exists():
-        record = json.loads((args.out / "record.json").read_text())
-        return load_checkpoint(args.out, device=pick_device()), record
+    if holds_run(args.out):
+        return go_on(args)
     state = new_state(args, planned_updates(args, data) if args.seconds else args.updates)
     record = provenance(state.device) | {"seed": args.seed, "sampler": SAMPLER}
     record |= {"compiled": args.compile, "seconds": 0.0, "snapshots": []}
+    write_record(args.out, record)
+    save_checkpoint(args.out, state)  # from here on a killed run can go on
     return state, record
+
+
+def go_on(args: argparse.Namespace) -> tuple[TrainState, dict]:
+    """The run in the folder and its record, cut back to the checkpoint.
+
+    Raises ValueError for a command with other settings than the one that began it.
+    """
+    state = load_checkpoint(args.out, device=pick_device())
+    record = json.loads((args.out / "record.json").read_text())
+    begun = {"batch_size": state.config.batch_size, "seed": state.config.seed}
+    begun |= {"ema_decay": state.config.ema_decay, "channels": list(state.model.config["channels"])}
+    begun |= {"compile": record["compiled"]}
+    begun |= {} if args.seconds else {"updates": state.config.num_updates}
+    for name, value in begun.items():
+        given = getattr(args, name)
+        if (list(given) if name == "channels" else given) != value:
+            raise ValueError(
+                f"{name} is {given}, but the run in {args.out} was begun with {value}; expected "
+                "the command that began it. Take another --out for another run."
+            )
+    seen = state.index * state.config.batch_size
+    kept = [entry for entry in record["snapshots"] if entry["images_seen"] <= seen]
+    return state, record | {"snapshots": kept}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -232,10 +261,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--source", choices=SOURCES, default="auto", help="of the images")
     parser.add_argument("--compare", choices=RUNS, help="a recorded run whose losses to compare")
     args = parser.parse_args(arguments)
+    if args.seconds is not None and args.seconds <= 0:
+        parser.error(f"--seconds is {args.seconds}; expected more than 0, such as 360.")
     args.out.mkdir(parents=True, exist_ok=True)
     data = load_cifar10(args.root, source=args.source)
-    state, record = start(args, data)
-    run(args, state, record, data)
+    try:
+        state, record = start(args, data)
+        run(args, state, record, data)
+    except Interrupted:
+        sys.exit(f"Interrupted; the run in {args.out} is saved, and the same command goes on.")
+    except ValueError as error:
+        sys.exit(str(error))
     if args.compare:
         parted = compare(state.losses.tolist(), load_record(args.compare)["losses"])
         sys.exit(parted) if parted else print(f"The first {state.index} losses are the record's.")

@@ -23,6 +23,7 @@ from cdiff_helpers.runtime.machine import (
     seed_everything,
 )
 from cdiff_helpers.runtime.report import (
+    compute_words,
     environment_report,
     installed_version,
     processor_name,
@@ -35,6 +36,7 @@ __all__ = [
     "Preset",
     "autocast",
     "autocast_dtype",
+    "compute_words",
     "course_home",
     "course_preset",
     "digest_line",

@@ -210,12 +210,18 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def compute_words(device: torch.device) -> str:
+    """What computes: processor, threads, device, and the number format that autocast chooses."""
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    dtype = str(autocast_dtype(device) or torch.float32).removeprefix("torch.")
+    return f"{processor_name()}, {torch.get_num_threads()} threads, {card}, {dtype}"
+
+
 def provenance(device: torch.device) -> dict:
     """How a run is being made, for its card: the command, the hardware, the versions."""
     versions = {"python": platform.python_version()}
-    card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "command": "python " + " ".join(sys.argv),
-        "hardware": f"{processor_name()}, {torch.get_num_threads()} threads, {card}",
+        "hardware": compute_words(device),
         "versions": versions | {name: installed_version(name) for name in PACKAGES},
     }
