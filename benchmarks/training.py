@@ -20,6 +20,7 @@ from benchmarks.common import bars, finish, in_turns, machine, options
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.training import TrainConfig, TrainState, autocast_dtype, train
 from cdiff_helpers.unet import ConditionalUNet
+from tools.train_reference import make_fast
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BATCH = 128
@@ -86,12 +87,6 @@ def channels_last(state: TrainState) -> None:
 def compiled(state: TrainState) -> None:
     """The network through torch.compile."""
     state.network = torch.compile(state.model)
-
-
-def cuda_graphs(state: TrainState) -> None:
-    """AdamW in one kernel, and the network through torch.compile with CUDA graphs."""
-    fused(state)
-    state.network = torch.compile(state.model, mode="reduce-overhead", dynamic=False)
 
 
 CHOICES = {
@@ -170,7 +165,7 @@ def convolution_rate(conv: nn.Conv2d, shape: tuple[int, ...], batch_size: int) -
 
 def over_batches(args: argparse.Namespace) -> None:
     """The course's own step alone, each way at each batch size."""
-    choices = {"ours": None, **CHOICES, "ours, CUDA graphs": cuda_graphs}
+    choices = {"ours": None, **CHOICES, "ours, CUDA graphs": partial(make_fast, compile=True)}
     if args.quick:
         choices = {"ours": None, "ours, fused AdamW": fused}
     ways = {}

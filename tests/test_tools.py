@@ -171,7 +171,7 @@ def test_a_run_killed_before_its_first_update_goes_on_and_other_settings_are_ref
     small_runs(tmp_path, "--updates", "3", "--stop-after", "1")
     assert load_checkpoint(tmp_path).index == 2 and "2 updates already" in capsys.readouterr().out
     for other in (["--updates", "4"], ["--updates", "3", "--ema-decay", "0.9"]):
-        with pytest.raises(SystemExit, match="was begun with"):
+        with pytest.raises(SystemExit, match="is another one"):
             small_runs(tmp_path, *other)
     with pytest.raises(SystemExit):
         small_runs(tmp_path / "none", "--seconds", "0")

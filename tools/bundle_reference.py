@@ -22,7 +22,7 @@ from cdiff_helpers.data import load_cifar10, to_model_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.evaluation import judge_card, score
 from cdiff_helpers.reference import REFERENCE
-from cdiff_helpers.runtime import compute_words, pick_device, write_digests, write_whole
+from cdiff_helpers.runtime import describe_compute, pick_device, write_digests, write_whole
 from cdiff_helpers.sampling import sample_conditional_images
 from cdiff_helpers.training import (
     TrainState,
@@ -57,14 +57,14 @@ def halved(model: torch.nn.Module) -> bytes:
 
 def averages(run: Path, state: TrainState) -> dict[float, bytes]:
     """The run's EMA weights of each length in float16, by their decays; stale files left out."""
-    found = {state.config.ema_decay: halved(state.ema.model)}
+    by_decay = {state.config.ema_decay: halved(state.ema.model)}
     for path in sorted(run.glob("ema_0.*.safetensors")):
         if safe_open(path, "pt").metadata()["index"] != str(state.index):
             print(f"{path} is not of the finished run: left out.")
             continue
         state.ema.model.load_state_dict(load_tensors(path.read_bytes()))
-        found[float(path.stem.removeprefix("ema_"))] = halved(state.ema.model)
-    return found
+        by_decay[float(path.stem.removeprefix("ema_"))] = halved(state.ema.model)
+    return by_decay
 
 
 def judged(weights: bytes, config: dict) -> dict:
@@ -132,7 +132,7 @@ def first_scores(card: dict, scores: dict[float, dict]) -> bytes:
     entries = [
         {
             "case": {"of": "averages", "ema_decay": decay, **CASE},
-            "drawn_on": compute_words(pick_device()),
+            "drawn_on": describe_compute(pick_device()),
             **each,
         }
         for decay, each in scores.items()
@@ -144,10 +144,10 @@ def average_lines(card: dict) -> list[str]:
     """Which EMA it is, and what the judge said of the others."""
     if "averages" not in card:
         return [f"- EMA with decay {card['ema_decay']}."]
-    told = ", ".join(f"{decay}: {value:.2f}" for decay, value in card["averages"].items())
+    distances = ", ".join(f"{decay}: {fd:.2f}" for decay, fd in card["averages"].items())
     return [
         f"- EMA with decay {card['ema_decay']}, in float16: of {len(card['averages'])} lengths the "
-        f"one with the lowest judge-FD at guidance scale 1 ({told})."
+        f"one with the lowest judge-FD at guidance scale 1 ({distances})."
     ]
 
 

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from cdiff_helpers.evaluation import judge_card, load_judge, score
 from cdiff_helpers.reference import REFERENCE, load_reference
-from cdiff_helpers.runtime import compute_words, pick_device, write_digests, write_whole
+from cdiff_helpers.runtime import describe_compute, pick_device, write_digests, write_whole
 from cdiff_helpers.sampling import GUIDANCE_SCALE, sample_conditional_images
 from cdiff_helpers.training import autocast
 
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
         scores = (
             same[0]
             if same
-            else scored(case, args.run, labels) | {"drawn_on": compute_words(pick_device())}
+            else scored(case, args.run, labels) | {"drawn_on": describe_compute(pick_device())}
         )
         entries.append(scores | {"case": case})
         write_whole(path, (json.dumps(kept, indent=1) + "\n").encode())

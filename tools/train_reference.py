@@ -39,7 +39,7 @@ from cdiff_helpers.training import (
     checkpointed,
     holds_run,
     load_checkpoint,
-    save_checkpoint,
+    open_run,
     tensor_bytes,
     train,
 )
@@ -59,12 +59,16 @@ SAMPLER = {
 }
 
 
-def new_state(args: argparse.Namespace, num_updates: int) -> TrainState:
-    """A run at its beginning, on the best device there is."""
+def new_model(args: argparse.Namespace) -> ConditionalUNet:
+    """The network with its first weights, on the best device there is."""
     seed_everything(args.seed)
-    model = ConditionalUNet(channels=tuple(args.channels)).to(pick_device())
+    return ConditionalUNet(channels=tuple(args.channels)).to(pick_device())
+
+
+def config_for(args: argparse.Namespace, num_updates: int) -> TrainConfig:
+    """The settings of a run of so many updates."""
     sizes = {"num_updates": num_updates, "batch_size": args.batch_size, "seed": args.seed}
-    return TrainState(model, TrainConfig(ema_decay=args.ema_decay, **sizes, **RECIPE))
+    return TrainConfig(ema_decay=args.ema_decay, **sizes, **RECIPE)
 
 
 def make_fast(state: TrainState, *, compile: bool) -> None:
@@ -86,7 +90,7 @@ def steps_of(state: TrainState, data: ImageSet, *, whole: bool) -> Iterator[Step
 
 def planned_updates(args: argparse.Namespace, data: ImageSet) -> int:
     """As many updates as fit into args.seconds, by the rate of a trial that is thrown away."""
-    trial = new_state(args, 10**6)
+    trial = TrainState(new_model(args), config_for(args, 10**6))
     make_fast(trial, compile=args.compile)
     steps, averages = steps_of(trial, data, whole=args.compile), more_averages(trial)
     for step in itertools.islice(steps, WARM_UP):  # it compiles
@@ -212,38 +216,30 @@ def compare(losses: list[float], recorded: list[float]) -> str | None:
 
 
 def start(args: argparse.Namespace, data: ImageSet) -> tuple[TrainState, dict]:
-    """The run in the folder and its record, or a new one."""
-    if holds_run(args.out):
-        return go_on(args)
-    state = new_state(args, planned_updates(args, data) if args.seconds else args.updates)
-    record = provenance(state.device) | {"seed": args.seed, "sampler": SAMPLER}
-    record |= {"compiled": args.compile, "seconds": 0.0, "snapshots": []}
-    write_record(args.out, record)
-    save_checkpoint(args.out, state)  # from here on a killed run can go on
-    return state, record
-
-
-def go_on(args: argparse.Namespace) -> tuple[TrainState, dict]:
-    """The run in the folder and its record, cut back to the checkpoint.
+    """The run in the folder, its record cut back to the checkpoint, or a new one, saved at once.
 
     Raises ValueError for a command with other settings than the one that began it.
     """
-    state = load_checkpoint(args.out, device=pick_device())
-    record = json.loads((args.out / "record.json").read_text())
-    begun = {"batch_size": state.config.batch_size, "seed": state.config.seed}
-    begun |= {"ema_decay": state.config.ema_decay, "channels": list(state.model.config["channels"])}
-    begun |= {"compile": record["compiled"]}
-    begun |= {} if args.seconds else {"updates": state.config.num_updates}
-    for name, value in begun.items():
-        given = getattr(args, name)
-        if (list(given) if name == "channels" else given) != value:
-            raise ValueError(
-                f"{name} is {given}, but the run in {args.out} was begun with {value}; expected "
-                "the command that began it. Take another --out for another run."
-            )
+    updates = args.updates
+    if args.seconds:
+        begun = holds_run(args.out)
+        updates = (
+            load_checkpoint(args.out).config.num_updates if begun else planned_updates(args, data)
+        )
+    state = open_run(args.out, new_model(args), config_for(args, updates))
+    record = provenance(state.device) | {"seed": args.seed, "sampler": SAMPLER}
+    record |= {"compiled": args.compile, "seconds": 0.0, "snapshots": []}
+    path = args.out / "record.json"
+    record |= json.loads(path.read_text()) if state.index and path.exists() else {}
+    if record["compiled"] != args.compile:
+        raise ValueError(
+            f"the run in {args.out} was begun {'with' if record['compiled'] else 'without'} "
+            "--compile; expected the command that began it."
+        )
     seen = state.index * state.config.batch_size
-    kept = [entry for entry in record["snapshots"] if entry["images_seen"] <= seen]
-    return state, record | {"snapshots": kept}
+    record["snapshots"] = [each for each in record["snapshots"] if each["images_seen"] <= seen]
+    write_record(args.out, record)
+    return state, record
 
 
 def main(arguments: list[str] | None = None) -> None:

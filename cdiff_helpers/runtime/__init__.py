@@ -23,7 +23,7 @@ from cdiff_helpers.runtime.machine import (
     seed_everything,
 )
 from cdiff_helpers.runtime.report import (
-    compute_words,
+    describe_compute,
     environment_report,
     installed_version,
     processor_name,
@@ -36,9 +36,9 @@ __all__ = [
     "Preset",
     "autocast",
     "autocast_dtype",
-    "compute_words",
     "course_home",
     "course_preset",
+    "describe_compute",
     "digest_line",
     "environment_report",
     "installed_version",

@@ -210,7 +210,7 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def compute_words(device: torch.device) -> str:
+def describe_compute(device: torch.device) -> str:
     """What computes: processor, threads, device, and the number format that autocast chooses."""
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     dtype = str(autocast_dtype(device) or torch.float32).removeprefix("torch.")
@@ -222,6 +222,6 @@ def provenance(device: torch.device) -> dict:
     versions = {"python": platform.python_version()}
     return {
         "command": "python " + " ".join(sys.argv),
-        "hardware": compute_words(device),
+        "hardware": describe_compute(device),
         "versions": versions | {name: installed_version(name) for name in PACKAGES},
     }
