@@ -169,7 +169,7 @@ def drive_stepper(area: Area):
 
 def drive_picker(area: Area):
     before = area.settled()
-    area.control("class").select_option("horse")
+    area.control("class").select_option("ship")
     area.changed(before)
     for label in ("seed", "guidance scale"):
         moves(area, label)
