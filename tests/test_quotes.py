@@ -72,9 +72,6 @@ def test_the_tables_of_the_measurements_are_the_records(run):
             assert line in text
 
 
-FINE = {"solver": "dpm++2m", "num_steps": 20}
-
-
 def fd(scale, solver, count):
     """The judge-FD of a solver and its steps, as texts quote it."""
     options = {"guidance_scale": scale, "solver": solver, "num_steps": count}
@@ -105,13 +102,17 @@ def ratios():
 
 SEEN, SEEN_BY_TWO = (f"{card['images_seen']:,}" for card in (CARD, TWO_CORES))
 JUDGE = judge_card()["real"]
+TEN = {"solver": "dpm++2m", "num_steps": 10}
+DEFAULT, PLAIN = (at("solvers", guidance_scale=scale, **TEN) for scale in (2.5, 1))
 QUOTES = {
     "README.md": (
         f"{CARD['images_seen'] / 1e6:.1f} million images",
         f"{CARD['minutes']:.0f} minutes on one {CARD['device']}".replace("6 ", "six "),
-        f"judge-FD {fd(2.5, 'dpm++2m', 10)}; at scale 1",
-        f"and {fd(1, 'dpm++2m', 10)}; real test images have {JUDGE['agreement']:.3f} and "
-        f"{JUDGE['judge_fd']:.1f}",
+        "agreement {:.3f} ({:.3f} to {:.3f}), judge-FD {}".format(
+            DEFAULT["agreement"], *DEFAULT["agreement_interval"], fd(2.5, "dpm++2m", 10)
+        ),
+        f"at scale 1 {PLAIN['agreement']:.3f} and {fd(1, 'dpm++2m', 10)}; real test "
+        f"images have {JUDGE['agreement']:.3f} and {JUDGE['judge_fd']:.1f}",
     ),
     "cdiff_helpers/reference.py": (f"{CARD['images_seen'] / 1e6:.1f} million images",),
     "benchmarks/README.md": (

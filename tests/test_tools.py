@@ -217,6 +217,10 @@ def test_a_run_is_bundled_with_the_average_that_the_judge_prefers(
     model, _, card = load_reference(bundle)
     assert set(card["averages"]) == {"0.999", "0.9997", "0.9999"}
     assert card["averages"][str(card["ema_decay"])] == min(card["averages"].values())
+    record = json.loads((bundle / "scores.json").read_text())
+    assert record["weights"] == card["sha256"]
+    distances = {str(e["case"]["ema_decay"]): e["judge_fd"] for e in record["scores"]}
+    assert distances == pytest.approx(card["averages"], abs=0.01)
     assert card["images_seen"] == 32 and len(card["losses"]) == card["updates"] == 4
     files = {0.999: "ema.safetensors", 0.9997: "ema_0.9997.safetensors"}
     best = weights_of(run / files.get(card["ema_decay"], "ema_0.9999.safetensors"))

@@ -1,8 +1,8 @@
 """Bundle a finished reference run: python tools/bundle_reference.py RUN_FOLDER [--note WORDS]
 
 Reads what tools/train_reference.py left, has the judge choose between the averages, measures the
-noise error on test images, and writes float16 weights, losses, the card (JSON and Markdown) and the
-sample grids into the package. tools/score_reference.py then scores them.
+noise error on test images, and writes float16 weights, losses, the card (JSON and Markdown), the
+sample grids and the averages' scores into the package. tools/score_reference.py then goes on.
 """
 
 import argparse
@@ -14,26 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save
+from score_reference import FINE, empty_record, record_bytes, scored
+from train_reference import load_averages
 
 from cdiff_helpers.data import load_cifar10, to_model_range
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.evaluation import judge_card, score
 from cdiff_helpers.reference import REFERENCE
-from cdiff_helpers.runtime import describe_compute, pick_device, write_digests, write_whole
-from cdiff_helpers.sampling import sample_conditional_images
-from cdiff_helpers.training import (
-    TrainState,
-    autocast,
-    diffusion_loss,
-    load_checkpoint,
-)
+from cdiff_helpers.runtime import write_digests, write_whole
+from cdiff_helpers.training import diffusion_loss, load_checkpoint
 from cdiff_helpers.unet import ConditionalUNet
 
 SAMPLES = 2_000  # per average
-CASE = {"guidance_scale": 1, "solver": "dpm++2m", "num_steps": 20}
 
 
 def test_error(model: torch.nn.Module, count: int = 1_000) -> float:
@@ -53,28 +46,6 @@ def test_error(model: torch.nn.Module, count: int = 1_000) -> float:
 def halved(model: torch.nn.Module) -> bytes:
     """The weights in float16, as the bytes of a safetensors file."""
     return save({name: w.half().contiguous() for name, w in model.state_dict().items()})
-
-
-def averages(run: Path, state: TrainState) -> dict[float, bytes]:
-    """The run's EMA weights of each length in float16, by their decays; stale files left out."""
-    by_decay = {state.config.ema_decay: halved(state.ema.model)}
-    for path in sorted(run.glob("ema_0.*.safetensors")):
-        if safe_open(path, "pt").metadata()["index"] != str(state.index):
-            print(f"{path} is not of the finished run: left out.")
-            continue
-        state.ema.model.load_state_dict(load_tensors(path.read_bytes()))
-        by_decay[float(path.stem.removeprefix("ema_"))] = halved(state.ema.model)
-    return by_decay
-
-
-def judged(weights: bytes, config: dict) -> dict:
-    """The judge's scores for samples drawn with float16 weights as `CASE` says."""
-    device, labels = pick_device(), torch.arange(SAMPLES) % 10
-    model = network(weights, config).to(device)
-    process = DiffusionProcess(model.num_steps).to(device)
-    with autocast(device):
-        images = sample_conditional_images(model, process, labels, seed=0, **CASE)
-    return score(images.cpu(), labels, allow_few=SAMPLES < 2_000)
 
 
 def network(weights: bytes, config: dict) -> ConditionalUNet:
@@ -125,21 +96,6 @@ def markdown(card: dict) -> str:
     )
 
 
-def first_scores(card: dict, scores: dict[float, dict]) -> bytes:
-    """The record of scores with the averages alone; tools/score_reference.py goes on with it."""
-    record = {"weights": card["sha256"], "judge": judge_card()["sha256"]["judge.safetensors"]}
-    record |= {"samples": SAMPLES, "seed": 0}
-    entries = [
-        {
-            "case": {"of": "averages", "ema_decay": decay, **CASE},
-            "drawn_on": describe_compute(pick_device()),
-            **each,
-        }
-        for decay, each in scores.items()
-    ]
-    return (json.dumps(record | {"scores": entries}, indent=1) + "\n").encode()
-
-
 def average_lines(card: dict) -> list[str]:
     """Which EMA it is, and what the judge said of the others."""
     if "averages" not in card:
@@ -160,9 +116,13 @@ def main(arguments: list[str] | None = None) -> None:
     state = load_checkpoint(run, device="cpu")
     card = json.loads((run / "record.json").read_text())
     config, losses = json.loads((run / "config.json").read_text()), state.losses
-    weights = averages(run, state)
-    scores = {decay: judged(each, config["model"]) for decay, each in weights.items()}
-    distances = {decay: each["judge_fd"] for decay, each in scores.items()}
+    averages = {state.config.ema_decay: state.ema} | load_averages(run, state)
+    weights = {decay: halved(average.model) for decay, average in averages.items()}
+    entries, labels = [], torch.arange(SAMPLES) % 10
+    for decay, each in weights.items():
+        case = {"of": "averages", "guidance_scale": 1, "ema_decay": decay, **FINE}
+        entries.append(scored(network(each, config["model"]), case, labels))
+    distances = {entry["case"]["ema_decay"]: entry["judge_fd"] for entry in entries}
     best = min(distances, key=distances.get)
     images_seen = state.index * state.config.batch_size
     card |= {
@@ -190,7 +150,8 @@ def main(arguments: list[str] | None = None) -> None:
     np.save(file, losses.numpy())
     write_whole(REFERENCE / "losses.npy", file.getvalue())
     write_whole(REFERENCE / "ema.safetensors", weights[best])
-    write_whole(REFERENCE / "scores.json", first_scores(card, scores))
+    record = empty_record(card, SAMPLES) | {"scores": entries}
+    write_whole(REFERENCE / "scores.json", record_bytes(record))
     write_whole(REFERENCE / "card.json", (json.dumps(card, indent=1) + "\n").encode())
     write_whole(REFERENCE / "card.md", markdown(card).encode())
     write_digests(REFERENCE)

@@ -16,11 +16,13 @@ import torch
 from safetensors.torch import load as load_tensors
 from tqdm.auto import tqdm
 
+from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.evaluation import judge_card, load_judge, score
 from cdiff_helpers.reference import REFERENCE, load_reference
 from cdiff_helpers.runtime import describe_compute, pick_device, write_digests, write_whole
 from cdiff_helpers.sampling import GUIDANCE_SCALE, sample_conditional_images
 from cdiff_helpers.training import autocast
+from cdiff_helpers.unet import ConditionalUNet
 
 FINE = {"solver": "dpm++2m", "num_steps": 20}  # how the curves over scales and images are drawn
 SCALES = (1, 1.5, 2, 2.5, 3, 4, 0, 6, 8)
@@ -56,18 +58,36 @@ def asked(case: dict) -> dict:
     return {key: case.get(key) for key in DRAWN_WITH}
 
 
-def scored(case: dict, run: Path | None, labels: torch.Tensor) -> dict:
-    """Draw a case's images and ask the judge."""
-    device = pick_device()
-    model, process, _ = load_reference()
+def network(case: dict, run: Path | None) -> ConditionalUNet:
+    """The network of a case: the bundled one, or a snapshot's of the run."""
+    model, _, _ = load_reference()
     if "weights" in case:
         model.load_state_dict(load_tensors((run / case["weights"]).read_bytes()))
+    return model
+
+
+def scored(model: ConditionalUNet, case: dict, labels: torch.Tensor) -> dict:
+    """A case's entry: its images are drawn, and the judge is asked."""
+    device = pick_device()
+    process = DiffusionProcess(model.num_steps).to(device)
     options = {key: case[key] for key in ("guidance_scale", "solver", "num_steps")}
     options |= {"seed": 0, "batch_size": 2_000 if device.type == "cuda" else 100}
     with autocast(device):
-        images = sample_conditional_images(model.to(device), process.to(device), labels, **options)
+        images = sample_conditional_images(model.to(device), process, labels, **options)
     judge = load_judge().to(device)
-    return score(images.cpu(), labels, judge=judge, allow_few=len(labels) < 2_000)
+    scores = score(images.cpu(), labels, judge=judge, allow_few=len(labels) < 2_000)
+    return {"case": case, "drawn_on": describe_compute(device)} | scores
+
+
+def empty_record(card: dict, samples: int) -> dict:
+    """A record without scores yet: which weights, which judge, how many samples."""
+    judge = judge_card()["sha256"]["judge.safetensors"]
+    return {"weights": card["sha256"], "judge": judge, "samples": samples, "seed": 0, "scores": []}
+
+
+def record_bytes(record: dict) -> bytes:
+    """A record as the bytes of its file."""
+    return (json.dumps(record, indent=1) + "\n").encode()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -78,25 +98,20 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     card = load_reference()[2]
     path, labels = REFERENCE / "scores.json", torch.arange(args.samples) % 10
-    made_of = {"weights": card["sha256"], "judge": judge_card()["sha256"]["judge.safetensors"]}
-    made_of |= {"samples": args.samples, "seed": 0}
     kept = json.loads(path.read_text()) if path.exists() else {}
-    if {key: kept.get(key) for key in made_of} != made_of:
-        kept = made_of | {"scores": []}
+    new = empty_record(card, args.samples)
+    if new | {"scores": kept.get("scores")} != kept:
+        kept = new
     for case in tqdm(list(cases(args.run, card)), mininterval=30):
         entries = kept["scores"]
         if case in [entry["case"] for entry in entries] or args.only not in (None, case["of"]):
             continue
         same = [entry for entry in entries if asked(entry["case"]) == asked(case)]
-        scores = (
-            same[0]
-            if same
-            else scored(case, args.run, labels) | {"drawn_on": describe_compute(pick_device())}
-        )
-        entries.append(scores | {"case": case})
-        write_whole(path, (json.dumps(kept, indent=1) + "\n").encode())
+        entry = same[0] if same else scored(network(case, args.run), case, labels)
+        entries.append(entry | {"case": case})
+        write_whole(path, record_bytes(kept))
         write_digests(REFERENCE)
-        print(case, {key: round(scores[key], 4) for key in ("agreement", "judge_fd", "coverage")})
+        print(case, {key: round(entry[key], 4) for key in ("agreement", "judge_fd", "coverage")})
 
 
 if __name__ == "__main__":
