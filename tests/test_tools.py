@@ -232,7 +232,7 @@ def test_a_run_is_bundled_with_the_average_that_the_judge_prefers(
 def test_the_reference_is_scored_once_a_case(tmp_path, monkeypatch):
     """A second call goes on where the first stopped; other weights begin anew.
 
-    What two cases have in common is drawn once.
+    What two cases have in common is drawn once; another average's scores are its own.
     """
     monkeypatch.setattr(score_reference, "REFERENCE", tmp_path)
     monkeypatch.setattr(score_reference, "SCALES", (1,))
@@ -251,11 +251,15 @@ def test_the_reference_is_scored_once_a_case(tmp_path, monkeypatch):
     first = {"images_seen": 128, "weights": "first.safetensors"}
     last = {"images_seen": card["images_seen"], "weights": "last.safetensors"}
     (tmp_path / "record.json").write_text(json.dumps({"snapshots": [first, last]}))
+    case = {"of": "averages", "guidance_scale": 1, "ema_decay": 0.999, **score_reference.FINE}
+    record = score_reference.empty_record(card, 4) | {"scores": [{"case": case, "agreement": -1}]}
+    (tmp_path / "scores.json").write_bytes(score_reference.record_bytes(record))
     command = ["--samples", "4", "--run", str(tmp_path)]
     for only in ("guidance", "solvers", "snapshots"):
         score_reference.main([*command, "--only", only])
         score_reference.main([*command, "--only", only])
     kept = json.loads((tmp_path / "scores.json").read_text())
+    assert kept["scores"].pop(0) == record["scores"][0]
     assert [e["case"]["num_steps"] for e in kept["scores"]] == [20, 20, 3, 20, 20]
     seen = [e["case"].get("images_seen") for e in kept["scores"][3:]]
     assert seen == [128, card["images_seen"]]

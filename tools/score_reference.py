@@ -33,7 +33,7 @@ SOLVERS = {
 }
 SOLVER_SCALES = (1, GUIDANCE_SCALE)
 SNAPSHOT_SCALE = 1.5
-DRAWN_WITH = ("weights", "guidance_scale", "solver", "num_steps")
+DRAWN_WITH = ("weights", "ema_decay", "guidance_scale", "solver", "num_steps")
 
 
 def cases(run: Path | None, card: dict) -> Iterator[dict]:
