@@ -44,16 +44,17 @@ def test_the_environment_chooses_the_preset_and_an_argument_overrides_it(monkeyp
     monkeypatch.setenv("CDIFF_PRESET", "reduced")
     assert course_preset() is PRESETS["reduced"] and course_preset("gpu") is PRESETS["gpu"]
     monkeypatch.delenv("CDIFF_PRESET")
-    assert course_preset().name == ("cpu" if pick_device().type == "cpu" else "gpu")
+    assert course_preset().name == pick_device().type.replace("cuda", "gpu")
     monkeypatch.setenv("CDIFF_PRESET", "huge")
-    with pytest.raises(ValueError, match=r"'huge'; expected one of reduced, cpu, gpu.*Unset"):
+    with pytest.raises(ValueError, match=r"'huge'; expected one of reduced, cpu, mps, gpu.*Unset"):
         course_preset()
 
 
 def test_presets_grow_from_reduced_to_gpu_and_cannot_be_changed():
-    reduced, cpu, gpu = PRESETS.values()
+    reduced, cpu, mps, gpu = PRESETS.values()
     for size in ("num_updates", "ddpm_steps", "ddim_steps", "images_per_class", "many"):
-        assert getattr(reduced, size) < getattr(cpu, size) <= getattr(gpu, size)
+        sizes = [getattr(preset, size) for preset in (reduced, cpu, mps, gpu)]
+        assert sizes[0] < sizes[1] and sizes == sorted(sizes)
     assert reduced.source == "bundled"
     with pytest.raises(AttributeError):
         cpu.num_updates = 1

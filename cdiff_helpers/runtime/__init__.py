@@ -13,12 +13,14 @@ from cdiff_helpers.runtime.files import (
     write_whole,
 )
 from cdiff_helpers.runtime.machine import (
+    PRECISIONS,
     PRESETS,
     Preset,
     autocast,
     autocast_dtype,
     course_home,
     course_preset,
+    device_error,
     pick_device,
     seed_everything,
 )
@@ -31,6 +33,7 @@ from cdiff_helpers.runtime.report import (
 )
 
 __all__ = [
+    "PRECISIONS",
     "PRESETS",
     "SUMS",
     "Preset",
@@ -39,6 +42,7 @@ __all__ = [
     "course_home",
     "course_preset",
     "describe_compute",
+    "device_error",
     "digest_line",
     "environment_report",
     "installed_version",

@@ -2,23 +2,28 @@
 
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import torch
 
+STEP_BYTES = 4.55 * 2**30 / 512  # of the card's memory, per image of a training step: on an H200
+PRECISIONS = ("auto", "float32")
+SHARE = 0.8  # of the card's memory that a batch may take: a desktop and the driver want some too
+
 
 @dataclass(frozen=True)
 class Preset:
     """Every size a notebook uses, for one kind of machine."""
 
-    name: str  # "reduced" (tests), "cpu" (a student's minutes) or "gpu"
+    name: str  # "reduced" (tests), "cpu" (a student's minutes), "mps" or "gpu"
     source: str  # where load_cifar10 looks: "auto" or "bundled"
-    batch_size: int  # images an update
-    num_updates: int  # updates of the training run in 05
-    learn_by_heart_updates: int  # updates on one single batch in 05
+    batch_size: int  # images per training step
+    num_updates: int  # training steps of the run in 05
+    learn_by_heart_updates: int  # training steps on one single batch in 05
     ddpm_steps: int  # reverse steps where the text compares with ancestral sampling
     ddim_steps: int  # reverse steps where it compares with DDIM
     sampling_steps: int  # reverse steps everywhere else: the default solver's
@@ -27,50 +32,101 @@ class Preset:
     judged: int  # images that the judge scores in 08
 
 
+# A GPU's training step takes about as long on 1,024 images as on 128: its launches bound it
 PRESETS = {
     preset.name: preset
     for preset in (
         Preset("reduced", "bundled", 16, 6, 8, 8, 4, 4, 1, 4, 20),
         Preset("cpu", "auto", 128, 200, 450, 250, 50, 10, 4, 32, 500),
-        Preset("gpu", "auto", 256, 6_000, 450, 1_000, 50, 10, 8, 64, 2_000),
+        Preset("mps", "auto", 128, 1_500, 450, 250, 50, 10, 4, 32, 500),
+        Preset("gpu", "auto", 1_024, 3_500, 450, 1_000, 50, 10, 8, 64, 2_000),
     )
 }
 
 
 def course_preset(name: str | None = None) -> Preset:
-    """The sizes for this machine: "gpu" with CUDA or MPS, else "cpu"; $CDIFF_PRESET overrides.
+    """The sizes for this machine: "gpu" with CUDA, "mps" on Apple's GPUs, else "cpu".
 
-    `name` ("reduced", "cpu" or "gpu") overrides both. Raises ValueError for any other name.
+    $CDIFF_PRESET overrides that, and `name` ("reduced", "cpu", "mps" or "gpu") both. A card with
+    too little memory for the batch of "gpu" gets smaller batches and more of them, which is
+    printed. Raises ValueError for any other name.
     """
     name = name or os.environ.get("CDIFF_PRESET")
     if not name:
-        name = "cpu" if pick_device().type == "cpu" else "gpu"
+        kind = pick_device().type
+        name = "gpu" if kind == "cuda" else kind
     if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(
             f"the preset is {name!r}; expected one of {', '.join(PRESETS)}. "
             "Unset CDIFF_PRESET to have it chosen for this machine."
         )
-    return PRESETS[name]
+    return fitting(PRESETS[name]) if name == "gpu" else PRESETS[name]
+
+
+def fitting(preset: Preset) -> Preset:
+    """The preset with the batch halved, and the training steps doubled, until the card holds it."""
+    device = pick_device()
+    if device.type != "cuda":
+        return preset
+    card, whole = torch.cuda.get_device_properties(device), preset
+    while preset.batch_size > 32 and preset.batch_size * STEP_BYTES > SHARE * card.total_memory:
+        halved = {"batch_size": preset.batch_size // 2, "num_updates": preset.num_updates * 2}
+        preset = replace(preset, **halved)
+    if preset is not whole:
+        print_once(
+            f"{card.name} has {card.total_memory / 2**30:.0f} GiB of memory: "
+            f"{preset.num_updates:,} training steps on {preset.batch_size} images each, not "
+            f"{whole.num_updates:,} on {whole.batch_size:,}."
+        )
+    return preset
+
+
+@cache
+def print_once(sentence: str) -> None:
+    """Print a sentence that has not been printed in this process."""
+    print(sentence)
 
 
 def pick_device(name: str = "auto") -> torch.device:
     """The device to compute on: CUDA if there is one, else Apple's MPS, else the CPU.
 
-    `name` forces one, such as "cpu" or "cuda:1". Raises ValueError for one that is not there.
+    `name` forces one, such as "cpu" or "cuda:1"; raises ValueError where it cannot compute. "auto"
+    passes over a card that cannot, and prints which, why, and what to choose.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "cpu" and torch.backends.mps.is_available():
-            name = "mps"
+    if name != "auto":
+        if error := device_error(name):
+            raise ValueError(
+                f"the device {name!r} cannot be used here ({error}); expected "
+                '"auto", "cpu", "cuda", "cuda:0" or "mps". "auto" takes the best there is.'
+            )
+        return torch.device(name)
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    for kind in (kind for kind in there if there[kind]):
+        if not (error := device_error(kind)):
+            return torch.device(kind)
+        print_once(unused_card(kind, error))
+    return torch.device("cpu")
+
+
+def device_error(name: str) -> str:
+    """Why the device of that name cannot add two numbers, in a line; "" where it can."""
     try:
-        device = torch.device(str(name))
-        torch.empty(1, device=device)
+        float(torch.ones(1, device=torch.device(str(name))) + 1)  # memory alone proves no kernels
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"the device {name!r} cannot be used here ({str(error).splitlines()[0]}); "
-            'expected "auto", "cpu", "cuda", "cuda:0" or "mps". "auto" takes the best there is.'
-        ) from error
-    return device
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return ""
+
+
+def unused_card(kind: str, error: str) -> str:
+    """The sentence on a device that is there and cannot compute: which, why, what to choose."""
+    try:
+        card = torch.cuda.get_device_name() if kind == "cuda" else "Apple's GPU"
+    except (RuntimeError, AssertionError):  # a driver that is broken names no card
+        card = "The NVIDIA card"
+    return (
+        f"{card} cannot compute with torch {torch.__version__} ({error}), so the CPU does. Choose "
+        "another GPU (on Kaggle T4 x 2, not P100), or install a torch that is built for this one."
+    )
 
 
 def seed_everything(seed: int) -> None:
@@ -94,8 +150,11 @@ def course_home() -> Path:
 def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype | None:
     """The forward pass's number format: None for float32.
 
-    bfloat16 where the device computes in it, float16 on older CUDA devices.
+    bfloat16 where the device computes in it, float16 on older CUDA devices. Raises ValueError for
+    another precision than "auto" and "float32".
     """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
     if precision == "float32" or device.type == "mps":
         return None
     if device.type == "cuda":

@@ -14,18 +14,20 @@ import torch
 from packaging.requirements import Requirement
 
 from cdiff_helpers.runtime.machine import (
-    autocast,
     autocast_dtype,
     course_home,
     course_preset,
+    device_error,
     pick_device,
+    unused_card,
 )
 
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "ipywidgets", "safetensors")
-# Seconds of each notebook at the cpu preset, as in the README, on a machine where `unit_of_work`
-# took UNIT seconds: two cores of an AMD EPYC with bfloat16 units
+# Seconds of each notebook at the cpu preset, as in the README, on a machine that trained on RATE
+# images per second: two cores with bfloat16 units
 SECONDS = {"01": 20, "02": 10, "03": 10, "04": 10, "05": 180, "06": 60, "07": 30, "08": 240}
-UNIT = 0.0076
+RATE = 300
+TIMED_BATCH = 16  # images: a processor's rate grows little beyond it
 ENOUGH = 1e9  # bytes for the data set, what is unpacked from it, and a few runs
 
 
@@ -40,8 +42,8 @@ class Report(dict):
 def environment_report() -> dict[str, str]:
     """What this machine is, what works, what to expect, and what to do: one short text each.
 
-    Takes about half a second, in which it measures how fast the machine computes. It never raises:
-    what goes wrong stands in the entry that it concerns.
+    Takes a second or two, in which it times a training step. It never raises: what goes wrong
+    stands in the entry that it concerns.
     """
     entries: dict[str, Callable[[], str]] = {"python": platform.python_version}
     entries |= {name: lambda name=name: installed_version(name) for name in PACKAGES}
@@ -100,7 +102,10 @@ def precision_words() -> str:
     device = pick_device()
     dtype = autocast_dtype(device)
     if dtype is None:
-        return f"float32: this {device.type} has no units for bfloat16"
+        no_units = "this processor has no units for bfloat16"
+        return (
+            f"float32: {no_units if device.type == 'cpu' else 'as the course does on Apple GPUs'}"
+        )
     return f"{str(dtype).removeprefix('torch.')} in the forward pass"
 
 
@@ -119,13 +124,22 @@ def free_bytes(folder: Path) -> int:
 
 
 def expected_minutes() -> str:
-    """About how long the notebooks take here, from a short measurement."""
-    if pick_device().type != "cpu":
-        return "sizes for a GPU; their minutes were not measured"
-    times = unit_of_work() / UNIT
-    long = ", ".join(f"{name}: {in_minutes(SECONDS[name] * times)}" for name in ("05", "06", "08"))
-    told = f"an estimate: {times:.1f} times the README's minutes"
-    return f"{long}, the others less ({told})"
+    """About how long the notebooks take here, from one measured training step."""
+    preset, device = course_preset(), pick_device()
+    if device.type == "cpu":
+        times = RATE * seconds_per_step(device, TIMED_BATCH) / TIMED_BATCH
+        long = ", ".join(
+            f"{name}: {in_minutes(SECONDS[name] * times)}" for name in ("05", "06", "08")
+        )
+        return f"{long}, the others less (an estimate: {times:.1f} times the README's minutes)"
+    seconds = seconds_per_step(device, preset.batch_size)
+    training = in_minutes(preset.num_updates * seconds)
+    half = in_minutes(preset.num_updates // 2 * seconds)
+    steps = f"{preset.num_updates:,} steps on {preset.batch_size:,} images"
+    return (
+        f"training takes {training} in 05 and {half} in 08, the rest a few minutes (an estimate: "
+        f"{steps}, {1e3 * seconds:.0f} ms each)"
+    )
 
 
 def in_minutes(seconds: float) -> str:
@@ -133,17 +147,23 @@ def in_minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(seconds, 10):.0f} s"
 
 
-def unit_of_work() -> float:
-    """Seconds of one of the network's convolutions, forward and backward: the best of a few."""
-    device = pick_device()
-    conv = torch.nn.Conv2d(64, 64, 3, padding=1).to(device)
-    x = torch.zeros(64, 64, 16, 16, device=device)
+def seconds_per_step(device: torch.device, batch_size: int) -> float:
+    """Seconds of a training step of the course's network on so many images: the best of a few."""
+    from cdiff_helpers.diffusion import DiffusionProcess  # all that is above us is timed here
+    from cdiff_helpers.training import TrainConfig, TrainState, train
+    from cdiff_helpers.unet import ConditionalUNet
+
+    with torch.random.fork_rng(devices=[]):  # the network's first weights are nobody's business
+        model = ConditionalUNet().to(device)
+    state = TrainState(model, TrainConfig(num_updates=100, batch_size=batch_size))
+    x0 = torch.zeros(batch_size, 3, 32, 32, device=device)
+    y = torch.zeros(batch_size, dtype=torch.int64, device=device)
+    steps = train(state, DiffusionProcess().to(device), [(x0, y)])
+    float(next(steps).loss)  # prepares the kernels; reading the loss waits for the device
     best, end = float("inf"), time.perf_counter() + 0.3
     while time.perf_counter() < end:
         start = time.perf_counter()
-        with autocast(device):
-            y = conv(x)
-        y.float().mean().backward()
+        float(next(steps).loss)
         best = min(best, time.perf_counter() - start)
     return best
 
@@ -167,13 +187,29 @@ def remedies() -> Iterator[str]:
             f"There is an NVIDIA driver, but torch {torch.__version__} sees no card: choose a GPU "
             "in the platform's settings, or install a torch that fits the driver."
         )
-    if torch.cuda.is_available():
-        major, minor = torch.cuda.get_device_capability()
-        if not any(f"_{major}" in name for name in torch.cuda.get_arch_list()):
-            yield (
-                f"{torch.cuda.get_device_name()} (sm_{major}{minor}) is too old for torch "
-                f"{torch.__version__}: choose another GPU (on Kaggle T4 x 2, not P100)."
-            )
+    if torch.cuda.is_available() and (error := card_error()):
+        yield unused_card("cuda", error)
+
+
+def card_error() -> str:
+    """Why torch cannot compute on the card, in a line; "" where it can."""
+    (major, minor), kernels = torch.cuda.get_device_capability(), torch.cuda.get_arch_list()
+    if not any(runs_on((major, minor), kernel) for kernel in kernels):
+        return f"it is sm_{major}{minor}, torch has kernels for {', '.join(kernels)}"
+    return "" if pick_device().type == "cuda" else device_error("cuda")
+
+
+def runs_on(capability: tuple[int, int], kernel: str) -> bool:
+    """Whether a card computes with kernels such as "sm_75"; those of "compute_75" are translated.
+
+    Binaries run within their major version from their minor version on (NVIDIA's CUDA C++
+    Programming Guide, "Binary Compatibility").
+    """
+    kind, number = kernel.split("_")
+    made_for = divmod(int(number.rstrip("af")), 10)
+    if kind == "compute":
+        return made_for <= capability
+    return made_for[0] == capability[0] and made_for[1] <= capability[1]
 
 
 def package_remedies() -> Iterator[str]:
