@@ -21,7 +21,8 @@ def cosine_alpha_bar(num_steps: int, s: float = 0.008) -> Tensor:
     Improved DDPM, eq. 17: ᾱ = f(u) / f(0), f(u) = cos²(π/2 · (u + s) / (1 + s)), u = (t + 1) / T.
     """
     check_num_steps(num_steps)
-    u = torch.arange(1, num_steps + 1, dtype=torch.float64) / num_steps  # (T,)
+    t = torch.arange(1, num_steps + 1, dtype=torch.float64, device="cpu")  # where float64 exists
+    u = t / num_steps  # (T,)
     f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
     return f / math.cos(s / (1 + s) * math.pi / 2) ** 2
 
@@ -36,12 +37,13 @@ class DiffusionProcess(nn.Module):
     def __init__(self, num_steps: int = 1000, *, betas: Tensor | None = None):
         super().__init__()
         check_num_steps(num_steps)
+        device = getattr(betas, "device", torch.get_default_device())
         betas = cosine_betas(num_steps) if betas is None else check_betas(betas, num_steps)
         self.num_steps = num_steps
         alphas = 1 - betas  # float64 until here: products of T factors lose digits in float32
-        self.register_buffer("betas", betas.float())
-        self.register_buffer("alphas", alphas.float())
-        self.register_buffer("alpha_bar", alphas.cumprod(0).float())
+        self.register_buffer("betas", betas.float().to(device))
+        self.register_buffer("alphas", alphas.float().to(device))
+        self.register_buffer("alpha_bar", alphas.cumprod(0).float().to(device))
 
     def add_noise(self, x0: Tensor, t: Tensor, noise=None, generator=None) -> tuple[Tensor, Tensor]:
         """Jump from x0 straight to x_t; returns (xt, noise), both shaped like x0. DDPM, eq. 4.
@@ -144,9 +146,10 @@ def described(value: object) -> str:
 
 
 def check_betas(betas: Tensor, num_steps: int) -> Tensor:
-    """The given betas as float64 (T,); raises ValueError unless there are T of them in (0, 1)."""
+    """The given betas as float64 (T,) on the CPU; raises ValueError unless T of them in (0, 1)."""
     try:
-        betas = torch.as_tensor(betas, dtype=torch.float64)
+        betas = betas.cpu() if isinstance(betas, Tensor) else betas
+        betas = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"betas is {betas!r}; expected {num_steps} numbers in (0, 1).") from None
     if betas.shape != (num_steps,):

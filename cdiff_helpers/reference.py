@@ -40,9 +40,10 @@ def load_reference(
             f"{folder}/ema.safetensors is not the card's; expected the weights that it describes: "
             "install the package again"
         )
-    model = ConditionalUNet(**card["model"])
+    model = ConditionalUNet(**card["model"]).to("cpu")
     model.load_state_dict({name: w.float() for name, w in load_tensors(weights).items()})
-    return model.eval().requires_grad_(False), DiffusionProcess(model.num_steps), card
+    process = DiffusionProcess(model.num_steps).to("cpu")  # whatever torch's default device is
+    return model.eval().requires_grad_(False), process, card
 
 
 def load_record(run: str = "reference") -> dict:

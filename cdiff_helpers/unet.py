@@ -148,6 +148,7 @@ class ConditionalUNet(nn.Module):
         self.decoder, self.ups = decoder(channels, emb_dim)
         self.norm = nn.GroupNorm(num_groups(channels[0]), channels[0])
         self.head = zero_init(nn.Conv2d(channels[0], 4 * 3, 3, padding=1))
+        self.float()  # whatever torch's default type is
 
     def forward(self, xt: Tensor, t: Tensor, y: Tensor) -> Tensor:
         check_inputs(self, xt, t, y)

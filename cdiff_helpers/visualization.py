@@ -213,7 +213,7 @@ def tile_images(images: Tensor, columns: int) -> np.ndarray:
     check_whole("columns", columns)
     n, c, h, w = images.shape
     rows = -(-n // columns)
-    padded = torch.ones(rows * columns, c, h, w)
+    padded = torch.ones(rows * columns, c, h, w, device="cpu")
     padded[:n] = images.cpu()
     grid = padded.view(rows, columns, c, h, w).permute(0, 3, 1, 4, 2)  # (rows, H, columns, W, 3)
     return (grid.reshape(rows * h, columns * w, c) * 255).round().to(torch.uint8).numpy()

@@ -221,7 +221,7 @@ def variance_half_way(answer) -> None:
 def add_noise(answer) -> None:
     """DDPM, eq. 4, by the answer's own schedule where it is a process's method, else the cosine."""
     process = getattr(answer, "__self__", None)
-    alpha_bar = getattr(process, "alpha_bar", DiffusionProcess().alpha_bar).double().cpu()
+    alpha_bar = getattr(process, "alpha_bar", DiffusionProcess().alpha_bar).cpu().double()
     last = len(alpha_bar) - 1
     for b, c, h, w in ((4, 3, 4, 4), (3, 2, 4, 5)):
         x0, noise = torch.randn(2, b, c, h, w, generator=torch.Generator().manual_seed(0))

@@ -65,7 +65,8 @@ class Exercise:
         try:
             if answer is None or answer is Ellipsis:
                 raise Wrong(GAP)
-            (body or self.body)(answer)
+            with torch.device("cpu"):  # where float64 is, whatever the default device
+                (body or self.body)(answer)
         except Misconception as error:
             key = str(error)
             return Verdict(self.name, False, self.misconceptions[key], key)
@@ -141,7 +142,7 @@ def call_tensor(answer: Callable, *args, shape: tuple[int, ...], **keywords) -> 
     """call(…) as a finite float64 tensor of that shape; anything else becomes a sentence."""
     value = call(answer, *args, **keywords)
     try:
-        value = torch.as_tensor(value).detach().double().cpu()
+        value = torch.as_tensor(value).detach().cpu().double()
     except (TypeError, ValueError, RuntimeError) as error:
         raise Wrong(f"you return {type(value).__name__}; expected a tensor of {shape}") from error
     if tuple(value.shape) != shape:
@@ -170,7 +171,7 @@ def number(answer) -> float:
 
 def close(value, wanted, tolerance: float = 1e-4) -> bool:
     """Whether two tensors or numbers agree everywhere, within `tolerance` relative and absolute."""
-    value, wanted = (torch.as_tensor(each).double() for each in (value, wanted))
+    value, wanted = (torch.as_tensor(each).cpu().double() for each in (value, wanted))
     if value.shape != wanted.shape:
         return False
     return bool(torch.allclose(value, wanted, rtol=tolerance, atol=tolerance))
@@ -191,7 +192,7 @@ def diagnose(value, wanted, mistakes: dict[str, object], tolerance: float = 1e-4
 
 def differs(value, wanted) -> str:
     """Where two tensors of the same shape differ most, in words."""
-    value, wanted = (torch.as_tensor(each).double() for each in (value, wanted))
+    value, wanted = (torch.as_tensor(each).cpu().double() for each in (value, wanted))
     if not value.ndim:
         return f"you say {value.item():.4g}; expected {wanted.item():.4g}."
     place = (value - wanted).abs().flatten().argmax()

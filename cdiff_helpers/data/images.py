@@ -17,7 +17,7 @@ def to_model_range(images: Tensor) -> Tensor:
     """
     check_tensor(images)
     if not images.is_floating_point():
-        return (images / 255).mul_(2).sub_(1)  # in place: one pass less over a batch each
+        return images.float().div_(255).mul_(2).sub_(1)  # in place: one pass less over a batch each
     if images.numel() and not 0 <= images.min() <= images.max() <= 1:
         raise ValueError(
             f"the pictures lie in [{images.min():.3g}, {images.max():.3g}]; expected [0, 1], or "

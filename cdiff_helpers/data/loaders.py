@@ -44,15 +44,26 @@ class EpochShuffle(Sampler):
             self.workers.set_state(epoch_generator(self.seed, epoch).get_state())
 
     def __iter__(self) -> Iterator[int]:
-        order = torch.randperm(self.length, generator=epoch_generator(self.seed, self.epoch))
+        generator = epoch_generator(self.seed, self.epoch)
         self.epoch += 1
-        return iter(order.tolist())
+        return iter(torch.randperm(self.length, generator=generator, device="cpu").tolist())
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """A generator of its own for each pair of seed and epoch."""
     mixed = np.random.SeedSequence([seed, epoch]).generate_state(1)[0]
     return torch.Generator().manual_seed(int(mixed))
+
+
+class SeededLoader(DataLoader):
+    """A DataLoader that draws its workers' seeds on the CPU, where its generator is.
+
+    torch itself draws them on the default device, which may be another one.
+    """
+
+    def __iter__(self) -> Iterator:
+        with torch.device("cpu"):
+            return super().__iter__()
 
 
 def make_loader(
@@ -64,7 +75,7 @@ def make_loader(
     """
     check_batches(data, batch_size=batch_size, seed=seed, num_workers=num_workers)
     generator = torch.Generator().manual_seed(seed)
-    return DataLoader(
+    return SeededLoader(
         data,
         batch_size=batch_size,
         sampler=EpochShuffle(len(data), seed, generator),
@@ -80,8 +91,8 @@ class ResidentLoader:
     Indexing and scaling happen there, a whole batch at a time. `flip` mirrors each picture with
     probability 1/2: a mirrored copy of the set lies beside it, so that a coin is an index.
     Iterating, `len` and the order are as in `make_loader`. `share` (k, n) gives every n-th picture
-    of each batch, from the k-th on: one of n processes'. `drop_last` leaves out an epoch's smaller
-    last batch, for a network that was compiled for one size.
+    of each batch, from the k-th on: one of n processes'. On a GPU an epoch's last batch is filled
+    with its first images, since kernels are chosen anew for each batch size.
     """
 
     def __init__(
@@ -92,7 +103,6 @@ class ResidentLoader:
         device: str | torch.device = "cpu",
         flip: bool = True,
         share: tuple[int, int] = (0, 1),
-        drop_last: bool = False,
     ):
         check_share(share, batch_size)
         check_batches(data, batch_size=batch_size, seed=seed)
@@ -100,12 +110,10 @@ class ResidentLoader:
         images, self.labels = data.images.to(device), data.labels.to(device)
         self.images = torch.cat([images, images.flip(-1)]) if flip else images
         self.batch_size, self.seed, self.flip, self.epoch = batch_size, seed, flip, 0
-        self.share, self.drop_last = share, drop_last
+        self.share = share
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.labels), self.batch_size)
-        if self.drop_last:
-            return whole
         return whole + (rest >= self.share[1])  # a last one that has a picture for each process
 
     def set_epoch(self, epoch: int) -> None:
@@ -114,13 +122,17 @@ class ResidentLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         generator, N = epoch_generator(self.seed, self.epoch), len(self.labels)
         self.epoch += 1
-        order = torch.randperm(N, generator=generator)
-        mirrored = (torch.rand(N, generator=generator) < 0.5) & self.flip  # one coin a picture
+        order = torch.randperm(N, generator=generator, device="cpu")
+        coins = torch.rand(N, generator=generator, device="cpu", dtype=torch.float32)
+        mirrored = (coins < 0.5) & self.flip  # one coin a picture
+        if self.labels.device.type != "cpu":
+            places = len(self) * self.batch_size
+            order = order.repeat(-(-places // N))[:places]
         order, mirrored = order.to(self.labels.device), mirrored.to(self.labels.device)
         rows, labels = order + N * mirrored[order], self.labels[order]  # of the whole epoch
         k, n = self.share
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            count = min(self.batch_size, N - start) // n * n  # as many for each process
+            count = min(self.batch_size, len(order) - start) // n * n  # as many for each process
             mine = slice(start + k, start + count, n)
             yield to_model_range(self.images.index_select(0, rows[mine])), labels[mine]
 

@@ -301,9 +301,9 @@ class BinaryCIFAR10(ImageSet):
     ):
         wanted = class_indices(classes)
         data = load_cifar10(root, train, source)
-        keep = torch.isin(data.labels, torch.tensor(wanted))
+        keep = torch.isin(data.labels, torch.tensor(wanted, device="cpu"))
         labels, names = data.labels[keep], data.classes
         if relabel:
             names = [data.classes[label] for label in wanted]
-            labels = torch.tensor([wanted.index(label) for label in labels.tolist()])
+            labels = torch.tensor([wanted.index(y) for y in labels.tolist()], device="cpu")
         super().__init__(data.images[keep], labels, names, data.source)

@@ -22,7 +22,7 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
 
 def noised(images: Tensor, std: float) -> Tensor:
     """uint8 pictures with noise of `std`, in [0, 1]'s units, always the same."""
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0), device="cpu")
     return ((images / 255 + std * noise).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
@@ -38,7 +38,9 @@ def compressed(images: Tensor, quality: int) -> Tensor:
 
 def shuffled(labels: Tensor, share: float) -> Tensor:
     """The labels, a `share` of them moved on by one class."""
-    chosen = torch.rand(len(labels), generator=torch.Generator().manual_seed(0)) < share
+    chosen = (
+        torch.rand(len(labels), generator=torch.Generator().manual_seed(0), device="cpu") < share
+    )
     return torch.where(chosen, (labels + 1) % 10, labels)
 
 

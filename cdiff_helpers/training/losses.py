@@ -35,8 +35,8 @@ def drop_labels(
     """
     check_dropping(y, p, null_class)
     device = y.device if generator is None else generator.device
-    coins = torch.rand(y.shape, generator=generator, device=device).to(y.device)  # (B,) in [0, 1)
-    return torch.where(coins < p, null_class, y)
+    coins = torch.rand(y.shape, generator=generator, device=device, dtype=torch.float32)  # (B,)
+    return torch.where(coins.to(y.device) < p, null_class, y)
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -72,10 +72,10 @@ def draw_times(
     uniform = torch.randint(0, num_steps, (count,), generator=generator, device=device)
     if distribution == "uniform":
         return uniform
-    u = torch.sigmoid(torch.randn(count, generator=generator, device=device))  # in (0, 1)
+    drawn = {"generator": generator, "device": device, "dtype": torch.float32}
+    u = torch.sigmoid(torch.randn(count, **drawn))  # in (0, 1)
     middle = (u * num_steps).long().clamp(max=num_steps - 1)
-    coins = torch.rand(count, generator=generator, device=device)
-    return torch.where(coins < UNIFORM_SHARE, uniform, middle)
+    return torch.where(torch.rand(count, **drawn) < UNIFORM_SHARE, uniform, middle)
 
 
 def loss_weights(alpha_bar: Tensor, weighting: str = "none") -> Tensor:

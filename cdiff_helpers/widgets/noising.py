@@ -21,8 +21,8 @@ SCHEDULES = ("cosine", "linear")
 
 def render_noising(process: DiffusionProcess, x0: Tensor, t: int, seed: int = 0) -> bytes:
     """x0, its noisy version x_t and half the noise, named: PNG bytes. x0: (3, H, W)."""
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
-    xt, noise = process.add_noise(x0[None], torch.tensor([t]), noise[None])
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed), device="cpu")
+    xt, noise = process.add_noise(x0[None], torch.tensor([t], device="cpu"), noise[None])
     row = torch.cat([x0[None], xt, noise / 2])  # half: noise reaches beyond ±1 often
     names = ("x₀", f"x_t at t = {t}", "the noise, halved")
     return captioned(tile_images(to_image_range(row), columns=3), names, ENLARGED)
@@ -39,7 +39,9 @@ def make_process(schedule: str, num_steps: int, max_beta: float) -> DiffusionPro
         betas = cosine_betas(num_steps)
     else:
         scale = 1000 / num_steps
-        betas = torch.linspace(1e-4 * scale, 0.02 * scale, num_steps, dtype=torch.float64)
+        betas = torch.linspace(
+            1e-4 * scale, 0.02 * scale, num_steps, dtype=torch.float64, device="cpu"
+        )
     return DiffusionProcess(num_steps, betas=betas.clamp(max=max_beta))
 
 
