@@ -8,8 +8,9 @@ classifier-free guidance (arXiv:2207.12598), eq. 6.
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from cdiff_helpers.diffusion import (
     described,
     look_up,
 )
+from cdiff_helpers.runtime import autocast
 
 IMAGE_SHAPE = (3, 32, 32)
 SIGMA_MAX = 80.0  # noise over signal where EDM begins (arXiv:2206.00364, table 1)
@@ -65,7 +67,8 @@ def guided_noise(
 
 def respaced_times(num_steps: int, count: int) -> list[int]:
     """`count` distinct times, evenly spaced from T-1 down to 0."""
-    return torch.linspace(num_steps - 1, 0, count, dtype=torch.float64).round().int().tolist()
+    even = torch.linspace(num_steps - 1, 0, count, dtype=torch.float64, device="cpu")
+    return even.round().int().tolist()
 
 
 def log_snr_times(process: DiffusionProcess, count: int) -> list[int]:
@@ -76,7 +79,7 @@ def log_snr_times(process: DiffusionProcess, count: int) -> list[int]:
     """
     lambdas = half_log_snr(process.alpha_bar)
     top = -math.log(SIGMA_MAX)
-    wanted = torch.linspace(lambdas[0], top, count - 1, dtype=torch.float64).flip(0)
+    wanted = torch.linspace(lambdas[0], top, count - 1, dtype=torch.float64, device="cpu").flip(0)
     return [process.num_steps - 1, *nearest_times(lambdas[:-1], wanted)]
 
 
@@ -94,8 +97,8 @@ def nearest_times(table: Tensor, wanted: Tensor) -> list[int]:
 
 
 def half_log_snr(alpha_bar: Tensor) -> Tensor:
-    """λ = log(√ᾱ / √(1-ᾱ)), half the logarithm of the signal-to-noise ratio: float64."""
-    return 0.5 * torch.logit(alpha_bar.double().cpu())
+    """λ = log(√ᾱ / √(1-ᾱ)), half the log of the signal-to-noise ratio: float64, on the CPU."""
+    return 0.5 * torch.logit(alpha_bar.cpu().double())  # Apple's GPUs have no float64
 
 
 def ddpm_step(
@@ -142,19 +145,25 @@ def ddim_step(
 
 
 def dpmpp_2m_step(
-    process: DiffusionProcess, frame: Frame, t_prev: int, draw: Callable[[], Tensor]
+    process: DiffusionProcess,
+    frame: Frame,
+    t_prev: int,
+    draw: Callable[[], Tensor],
+    *,
+    lambdas: Tensor | None = None,
 ) -> Tensor:
     """One step to t_prev along the line through this guess and the one before it, without noise.
 
     DPM-Solver++(2M), algorithm 2: λ = log(√ᾱ / √(1-ᾱ)), h the step in λ, r the last step's share
     of it. The first step and the one to the clean picture (h infinite) know one guess: DDIM's.
+    `lambdas` (T,) saves computing `half_log_snr` of the process, for which a GPU would be waited.
     """
     t, before = batch_times(frame, t_prev)
     alpha_bar, alpha_bar_prev = (look_up(process.alpha_bar, i, frame.xt) for i in (t, before))
     D = frame.x0
     if frame.before is not None and t_prev >= 0:
-        lambdas = half_log_snr(process.alpha_bar[[frame.before.t, frame.t, t_prev]])
-        lambda_before, lambda_t, lambda_prev = lambdas.tolist()
+        lambdas = half_log_snr(process.alpha_bar) if lambdas is None else lambdas
+        lambda_before, lambda_t, lambda_prev = lambdas[[frame.before.t, frame.t, t_prev]].tolist()
         r = (lambda_t - lambda_before) / (lambda_prev - lambda_t)
         D = (1 + 1 / (2 * r)) * frame.x0 - 1 / (2 * r) * frame.before.x0
     sigma_ratio = ((1 - alpha_bar_prev) / (1 - alpha_bar)).sqrt()  # σ_prev / σ_t
@@ -181,6 +190,7 @@ def denoise(
     guidance_interval: tuple[int, int] | None = None,
     seed: int = 0,
     clamp: bool = True,
+    precision: str = "auto",
 ) -> Iterator[Frame]:
     """Draw one picture a label, yielding num_steps + 1 frames from pure noise to clean pictures.
 
@@ -188,7 +198,8 @@ def denoise(
     "dpm++2m", "ddim", "ddpm" or a step such as partial(ddim_step, eta=1.0). `num_steps` None is the
     solver's own; a list of falling times is taken as it is. `guidance_interval` (lowest, highest)
     guides at those times alone (Kynkäänniemi et al. 2024, arXiv:2404.07724), elsewhere the scale is
-    1. Picture i starts from `seed + i`, whatever the batch. `clamp` keeps x0 in [-1, 1].
+    1. Picture i starts from `seed + i`, whatever the batch. `clamp` keeps x0 in [-1, 1]. On CUDA
+    the network computes in bfloat16 or float16, unless `precision` is "float32".
     """
     labels = check_labels(labels, model, process)
     step, times = solver_and_times(process, solver, num_steps)
@@ -202,7 +213,8 @@ def denoise(
         for t, t_prev in zip(times, [*times[1:], -1]):
             t_batch = torch.full_like(labels, t)
             scale = guidance_scale if lowest <= t <= highest else 1
-            eps = guided_noise(model, xt, t_batch, labels, null_class, scale)
+            with half_precision(xt.device, precision):
+                eps = guided_noise(model, xt, t_batch, labels, null_class, scale)
             x0 = process.predict_x0(xt, t_batch, eps)
             before = frame and replace(frame, before=None)  # one step back, not all of them
             frame = Frame(t, xt, x0.clamp(-1, 1) if clamp else x0, before)
@@ -246,7 +258,9 @@ def seeded_noise(seed: int, count: int, device: torch.device) -> Callable[[], Te
     generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
 
     def draw() -> Tensor:
-        return torch.stack([torch.randn(IMAGE_SHAPE, generator=g) for g in generators]).to(device)
+        each = {"device": "cpu", "dtype": torch.float32}
+        noise = [torch.randn(IMAGE_SHAPE, generator=g, **each) for g in generators]
+        return torch.stack(noise).to(device)
 
     return draw
 
@@ -262,6 +276,12 @@ def batch_times(frame: Frame, t_prev: int) -> tuple[Tensor, Tensor]:
     """frame.t and t_prev, once for each picture: two int64 (N,)."""
     t = torch.full((len(frame.xt),), frame.t, device=frame.xt.device)
     return t, torch.full_like(t, t_prev)
+
+
+def half_precision(device: torch.device, precision: str) -> AbstractContextManager:
+    """The block in which a network on CUDA computes in `autocast_dtype`'s format."""
+    half = autocast(device, precision)
+    return half if device.type == "cuda" else nullcontext()
 
 
 @contextmanager
@@ -321,7 +341,8 @@ def solver_and_times(
             f"{process.num_steps}, or None for the solver's own."
         )
     if solver in ("dpm++2m", dpmpp_2m_step):
-        return dpmpp_2m_step, log_snr_times(process, num_steps)
+        lambdas = half_log_snr(process.alpha_bar)  # of all t at once: the step looks them up
+        return partial(dpmpp_2m_step, lambdas=lambdas), log_snr_times(process, num_steps)
     return SOLVERS.get(solver, solver), respaced_times(process.num_steps, num_steps)
 
 

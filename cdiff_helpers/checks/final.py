@@ -229,8 +229,8 @@ def judged(model: nn.Module, process: DiffusionProcess, seed: int, num_images: i
     device = pick_device()
     labels = torch.arange(num_images) % len(CLASS_NAMES)
     images = sample_conditional_images(
-        model.to(device), process.to(device), labels, seed=seed, **SAMPLER
-    ).cpu()
+        model.to(device), process.to(device), labels, seed=seed, precision="float32", **SAMPLER
+    ).cpu()  # the same marks on every device
     features, logits = look(load_judge(), images)
     right = int((logits.argmax(1) == labels).sum())
     agreement, varied = right / num_images, variety(features, labels)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cdiff_helpers.data import ImageSet
+from cdiff_helpers.runtime import pick_device
 
 PATIENCE = 20  # seconds that a silent server is waited for
 
@@ -49,7 +50,7 @@ def true_fid(images: Tensor, real: ImageSet, weights: str | Path | None = None) 
         input2=Pictures(real.images),
         input2_cache_name=f"cifar10-{real.source}-{len(real)}",
         fid=True,
-        cuda=torch.cuda.is_available(),
+        cuda=pick_device().type == "cuda",
         feature_extractor_weights_path=str(weights),
         verbose=True,
     )

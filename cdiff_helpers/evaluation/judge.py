@@ -94,13 +94,13 @@ def whitening_filters(images: Tensor) -> Tensor:
 
 
 @cache
-def load_judge() -> Judge:
-    """The bundled judge in eval mode on the CPU. Raises RuntimeError where it is damaged."""
+def load_judge(device: str | torch.device = "cpu") -> Judge:
+    """The bundled judge in eval mode on the device. Raises RuntimeError where it is damaged."""
     card = judge_card()
     tensors = bundled_tensors("judge.safetensors", card)
-    judge = Judge(**card["model"])
+    judge = Judge(**card["model"]).float()
     judge.load_state_dict({name: value.float() for name, value in tensors.items()})
-    return judge.eval().requires_grad_(False)
+    return judge.to(device).eval().requires_grad_(False)
 
 
 @cache

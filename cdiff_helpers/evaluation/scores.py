@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cdiff_helpers.data import BUNDLE, CLASS_NAMES, ImageSet
 from cdiff_helpers.evaluation.judge import Judge, bundled_tensors, judge_card, load_judge, look
+from cdiff_helpers.runtime import pick_device
 
 FEWEST_FOR_AGREEMENT = 500
 FEWEST_FOR_DISTANCES = 2_000
@@ -67,7 +68,7 @@ def score(
     Raises ValueError for fewer than 500 pictures, and gives no distances for fewer than 2,000,
     unless `allow_few`: a small set's distances are too large, and its shares too uncertain.
     """
-    judge, statistics = judge or load_judge(), statistics or load_statistics()
+    judge, statistics = judge or load_judge(pick_device()), statistics or load_statistics()
     labels = check_scored(images, labels, allow_few)
     features, logits = (seen.cpu() for seen in look(judge, images))
     result = {"n": len(images)} | agreement(logits, labels)
@@ -120,7 +121,7 @@ def distances(features: Tensor, statistics: Statistics) -> dict:
 
 def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
     """Of features (N, D): float64 (D,) and (D, D)."""
-    features = features.double()
+    features = features.cpu().double()
     return features.mean(0), features.T.cov()
 
 
@@ -144,7 +145,7 @@ def kernel_distance(features1: Tensor, features2: Tensor) -> float:
 
     Bińkowski et al., eq. 4 with the kernel (x·y / D + 1)³. Unbiased, it may be a little below 0.
     """
-    x, y = features1.double(), features2.double()
+    x, y = features1.cpu().double(), features2.cpu().double()
     within = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in (cubic(x, x), cubic(y, y))]
     return (sum(within) - 2 * cubic(x, y).mean()).item()
 
@@ -173,7 +174,7 @@ def nearest_training(
     set's standard order, or into `among`, where that gives the places of the pictures to look at.
     """
     known = statistics.reduced if among is None else statistics.reduced[among]
-    reduced = features.float() @ statistics.basis  # (N, 256) -> (N, 64)
+    reduced = features.cpu().float() @ statistics.basis  # (N, 256) -> (N, 64)
     found = [torch.cdist(some, known).min(1) for some in reduced.split(500)]
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
