@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load as load_tensors
 
-from cdiff_helpers.data import ResidentLoader, load_cifar10
 from cdiff_helpers.reference import load_reference
 from cdiff_helpers.training import load_checkpoint, tensor_bytes
 from notebooks import HOUSE
@@ -189,7 +188,7 @@ def test_a_cycle_is_planned_from_a_measured_rate(small_runs, tmp_path, monkeypat
     assert record["seconds"] > 0 and record["snapshots"][-1]["images_seen"] == 8
 
 
-def test_a_compiled_run_gets_whole_batches_alone(small_runs, tmp_path, monkeypatch):
+def test_a_compiled_run_is_compiled_with_cuda_graphs(small_runs, tmp_path, monkeypatch):
     asked = {}
 
     def compiled(model, **options):
@@ -199,10 +198,6 @@ def test_a_compiled_run_gets_whole_batches_alone(small_runs, tmp_path, monkeypat
     monkeypatch.setattr(torch, "compile", compiled)
     small_runs(tmp_path, "--updates", "2", "--compile")
     assert asked == {"mode": "reduce-overhead", "dynamic": False}
-    state = load_checkpoint(tmp_path)
-    assert state.data_order["batches an epoch"] == 2_000 // 8
-    loader = ResidentLoader(load_cifar10(source="bundled"), 128, drop_last=True)
-    assert {len(x0) for x0, _ in loader} == {128} and len(loader) == 2_000 // 128
 
 
 def test_a_run_is_bundled_with_the_average_that_the_judge_prefers(

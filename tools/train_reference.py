@@ -72,19 +72,18 @@ def config_for(args: argparse.Namespace, num_updates: int) -> TrainConfig:
 
 
 def make_fast(state: TrainState, *, compile: bool) -> None:
-    """One kernel for AdamW on a GPU, and with `compile` CUDA graphs: the losses are others then."""
-    if state.device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
-        for group in state.optimizer.param_groups:
-            group.update(fused=True, foreach=False)
+    """The fastest kernels for a GPU's one batch size, and with `compile` CUDA graphs of fused ones.
+
+    The losses are others then.
+    """
+    torch.backends.cudnn.benchmark = state.device.type == "cuda"
     if compile:
         state.network = torch.compile(state.model, mode="reduce-overhead", dynamic=False)
 
 
-def steps_of(state: TrainState, data: ImageSet, *, whole: bool) -> Iterator[Step]:
-    """The training steps; with `whole` batches of one size alone."""
-    size, seed = state.config.batch_size, state.config.seed
-    loader = ResidentLoader(data, size, seed, state.device, drop_last=whole)
+def steps_of(state: TrainState, data: ImageSet) -> Iterator[Step]:
+    """The training steps."""
+    loader = ResidentLoader(data, state.config.batch_size, state.config.seed, state.device)
     return train(state, DiffusionProcess().to(state.device), loader)
 
 
@@ -92,7 +91,7 @@ def planned_updates(args: argparse.Namespace, data: ImageSet) -> int:
     """As many updates as fit into args.seconds, by the rate of a trial that is thrown away."""
     trial = TrainState(new_model(args), config_for(args, 10**6))
     make_fast(trial, compile=args.compile)
-    steps, averages = steps_of(trial, data, whole=args.compile), more_averages(trial)
+    steps, averages = steps_of(trial, data), more_averages(trial)
     for step in itertools.islice(steps, WARM_UP):  # it compiles
         follow(averages, trial, step)
     float(trial.losses[-1])  # waits for the device
@@ -165,7 +164,7 @@ def run(args: argparse.Namespace, state: TrainState, record: dict, data: ImageSe
         return print(f"The run in {folder} has done {state.index} updates already.")
     averages = load_averages(folder, state) if state.index else more_averages(state)
     make_fast(state, compile=args.compile)
-    steps = steps_of(state, data, whole=args.compile)
+    steps = steps_of(state, data)
     steps = checkpointed(steps, state, folder, every_seconds=180)
     due = next_snapshot(state)
     try:

@@ -3,6 +3,7 @@
 DDPM (arXiv:2006.11239), algorithm 1.
 """
 
+import copy
 import itertools
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +22,8 @@ from cdiff_helpers.training.state import TrainState
 LOOK_EVERY = 20  # updates on a GPU, which has to finish its work before it can be asked
 SETTLED = 50  # updates before which a loss says nothing about a run, however short its warm-up
 HARDLY = 0.8  # of the loss at the beginning: a run above it has learnt hardly anything
-FULL = ("out of memory", "can't allocate memory")  # CUDA's and MPS's words, and the CPU's
+# What a full memory is called by CUDA and MPS, by the CPU, and by cuBLAS and cuDNN
+FULL = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
 
 
 class Diverged(RuntimeError):
@@ -50,16 +52,18 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
     """
     config, generator, null_class = state.config, state.generator, state.model.null_class
     prepare(state, loader)
+    network = None
     for x0, y in endless(loader, state.index):
         if state.index >= config.num_updates:
             return check_finite(state)
         learning_rate = state.scheduler.get_last_lr()[0]
         with one_update(state):
             x0, y = x0.to(state.device), y.to(state.device)
+            network = network or forward_pass(state, x0)
             y = drop_labels(y, config.label_drop, null_class=null_class, generator=generator)
             with autocast(state.device, config.precision):
                 loss = diffusion_loss(
-                    state.network,
+                    network,
                     process,
                     x0,
                     y,
@@ -71,6 +75,30 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
         yield Step(state.index - 1, state.losses[-1], learning_rate)
 
 
+def forward_pass(state: TrainState, x0: Tensor) -> Callable:
+    """What is called in the forward pass: the network, or its CUDA graphs for batches like x0.
+
+    Graphs, where `config.cuda_graphs` asks for them, are its kernels recorded once, forward and
+    backward; replaying them is one launch each, not hundreds. A batch of another size goes through
+    the network itself, and so do all where nothing can be recorded, which is printed.
+    """
+    network = state.network
+    if not state.config.cuda_graphs:
+        return network
+    t = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
+    try:
+        if x0.device.type != "cuda" or network is not state.model:
+            raise RuntimeError(f"they record a plain network on CUDA, not on {x0.device}")
+        with autocast(state.device, state.config.precision):
+            torch.set_autocast_cache_enabled(False)  # casts of the weights belong into the graph
+            example = (torch.zeros_like(x0), t, t.clone())
+            graphs = torch.cuda.make_graphed_callables(copy.copy(network), example)
+    except (RuntimeError, AssertionError) as error:
+        print(f"Training without CUDA graphs ({str(error).splitlines()[0]}).")
+        return network
+    return lambda xt, t, y: (graphs if xt.shape == x0.shape else network)(xt, t, y)
+
+
 def update(state: TrainState, loss: Tensor) -> None:
     """One optimiser step down the loss's gradient, the schedule's next step, and the average's."""
     state.optimizer.zero_grad(set_to_none=True)
@@ -79,12 +107,9 @@ def update(state: TrainState, loss: Tensor) -> None:
     length = nn.utils.clip_grad_norm_(state.model.parameters(), state.config.max_grad_norm)
     state.loss_record[state.index] = loss.detach()
     stop_unless_finite(state, length)
-    scale = state.scaler.get_scale()
-    state.scaler.step(state.optimizer)
+    state.scaler.step(state.optimizer)  # where float16 overflowed the weights stay as they are
     state.scaler.update()
-    stepped = state.scaler.get_scale() >= scale  # it shrinks where float16 overflowed: no step then
-    more = state.scheduler.last_epoch + 1 < state.scheduler.total_steps  # past it the rate rises
-    if stepped and more:
+    if state.scheduler.last_epoch + 1 < state.scheduler.total_steps:  # past it the rate rises
         state.scheduler.step()
     state.ema.update(state.model)
 

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from cdiff_helpers.diffusion import check_is
-from cdiff_helpers.runtime import Preset, autocast_dtype
+from cdiff_helpers.runtime import PRECISIONS, Preset, autocast_dtype
 from cdiff_helpers.training.losses import LOSS_WEIGHTINGS, TIME_DISTRIBUTIONS
 
 # What the shell and the reference train with: the best of the arms in benchmarks/README.md
 RECIPE = {"time_distribution": "logit-normal", "loss_weighting": "velocity"}
-PRECISIONS = ("auto", "float32")
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,9 @@ class TrainConfig:
     time_distribution: str = "uniform"  # of the training times; "logit-normal" prefers the middle
     loss_weighting: str = "none"  # of the times: "none", "velocity" or "min-snr"
     precision: str = "auto"  # of the network's forward pass: "auto" or "float32"
+    cuda_graphs: bool = (
+        False  # on CUDA: record the network's kernels once, replay them in each step
+    )
     cycle_start: int = 0  # updates done before this cycle: more than 0 in a run that was extended
 
     def __post_init__(self):
@@ -52,7 +54,7 @@ class TrainConfig:
 
 def is_a(kind: type, value: object) -> bool:
     """Whether a value is a finite number of that kind, or an instance of it; True is no number."""
-    number = issubclass(kind, Real)
+    number = issubclass(kind, Real) and kind is not bool
     return isinstance(value, kind) and not (
         number and (isinstance(value, bool) or not math.isfinite(value))
     )
@@ -78,6 +80,7 @@ SETTINGS = {
     "time_distribution": one_of(TIME_DISTRIBUTIONS),
     "loss_weighting": one_of(LOSS_WEIGHTINGS),
     "precision": one_of(PRECISIONS),
+    "cuda_graphs": (bool, lambda _: True, "True or False"),
     "cycle_start": (Integral, lambda n: n >= 0, "0 in a run that was not extended"),
 }
 
@@ -130,18 +133,32 @@ class EMA:
         self.num_updates += 1
 
 
+def without_wrapper(model: nn.Module) -> nn.Module:
+    """The network inside torch.compile's wrapper, or the model itself: its weights' plain names.
+
+    Raises ValueError for a DataParallel, whose network is to be handed over itself.
+    """
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise ValueError(
+            f"model is a {type(model).__name__}; expected the network itself, model.module. "
+            "torchrun shares a batch among several GPUs: notebook 08 has the line."
+        )
+    return getattr(model, "_orig_mod", model)
+
+
 class TrainState:
     """Everything that training changes, so everything that a resume needs.
 
     `model`, `config`, `ema`, `optimizer`, `scheduler`, `scaler`, `generator`, `index` (updates
     done) and `losses`, one for each of them. The model stays on its device. `network` is what is
-    called in the forward pass: the model, or a wrapper around it.
+    called in the forward pass: the model, or a wrapper around it, such as torch.compile's.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig):
         check_is(TrainConfig, config=config)
         check_is(nn.Module, model=model)
-        self.model, self.network, self.config = model, model, config
+        self.network, self.config = model, config
+        self.model = model = without_wrapper(model)
         self.device = next(model.parameters()).device
         self.ema = EMA(model, config.ema_decay)
         self.optimizer = torch.optim.AdamW(
@@ -149,6 +166,7 @@ class TrainState:
             lr=config.learning_rate,
             betas=config.betas,
             weight_decay=config.weight_decay,
+            fused=self.device.type != "cpu" or None,  # on a GPU one kernel; None: torch decides
         )
         cycle = config.num_updates - config.cycle_start
         total_steps = max(cycle, 4)  # OneCycle divides by the lengths of both phases
@@ -165,7 +183,8 @@ class TrainState:
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.index = 0
         # One tensor for all of them: thousands of small ones would scatter over the heap
-        self.loss_record = torch.zeros(config.num_updates, device=self.device)
+        record = {"device": self.device, "dtype": torch.float32}
+        self.loss_record = torch.zeros(config.num_updates, **record)
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)  # all of it, so far
         self.whole = True  # False within an update: then there is nothing to go on from
         self.saved_index = None  # the newest checkpoint's
