@@ -54,6 +54,7 @@ from cdiff_helpers.training import (
     extended,
     holds_run,
     load_checkpoint,
+    load_ema_model,
     open_run,
     train,
     watched,
@@ -92,7 +93,7 @@ def train_command(args: argparse.Namespace) -> None:
         with one_by_one(rank):  # the first makes the folder, the others find the run in it
             args.resume = args.resume or rank.index > 0
             state = start_or_resume(args, preset, rank.device)
-            data = load_cifar10(args.root, source=args.source or preset.source)
+        data = load_cifar10(args.root, source=args.source or preset.source)  # one of them fetches
         if state.index >= state.config.num_updates:
             print(
                 f"The run in {args.out} is finished: {state.index} updates. Sample from it, or go "
@@ -174,7 +175,7 @@ def chosen_model(
 ) -> tuple[ConditionalUNet, DiffusionProcess]:
     """The averaged weights of the run in a folder, or the bundled reference, on the device."""
     if checkpoint:
-        model = load_checkpoint(checkpoint, device=device).ema.model
+        model = load_ema_model(checkpoint, device)
         process = DiffusionProcess(model.num_steps)
     else:
         model, process, _ = load_reference()

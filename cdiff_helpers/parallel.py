@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cdiff_helpers.runtime import pick_device
 from cdiff_helpers.training import Interrupted, Step, TrainState, interrupts_held
+
+PATIENCE = timedelta(hours=2)  # for the slowest process: another machine may fetch the data yet
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def joined(device: str = "auto") -> Iterator[Rank]:
     place = pick_device(f"cuda:{local}" if gpu else device)
     if gpu:
         torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if gpu else "gloo")
+    dist.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE)
     silence = contextlib.redirect_stdout(io.StringIO())
     try:
         with contextlib.nullcontext() if dist.get_rank() == 0 else silence:
@@ -76,7 +79,9 @@ def average_gradients(state: TrainState, rank: Rank) -> None:
             f"{rank.count} processes, which share each batch. Change --batch-size."
         )
     devices = [rank.device] if rank.device.type == "cuda" else None
-    state.network = DistributedDataParallel(state.model, device_ids=devices)
+    state.network = DistributedDataParallel(  # all buffers are constants: nothing to broadcast
+        state.model, device_ids=devices, broadcast_buffers=False
+    )
 
     def own_random_numbers() -> None:
         mixed = np.random.SeedSequence([state.config.seed, rank.index, state.index])
@@ -98,7 +103,7 @@ def in_step(steps: Iterable[Step], rank: Rank) -> Iterator[Step]:
     with interrupts_held() as interrupted:
         for step in steps:
             yield step
-            number = torch.tensor(interrupted())
+            number = torch.tensor(interrupted(), device="cpu")
             dist.all_reduce(number, dist.ReduceOp.MAX, group=group)
             if number:
                 raise Interrupted("another process was interrupted", int(number))

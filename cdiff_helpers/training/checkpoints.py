@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -40,6 +41,7 @@ from cdiff_helpers.unet import ConditionalUNet
 STATEFUL = ("optimizer", "scheduler", "scaler")
 WEIGHT_FILES = ("model.safetensors", "ema.safetensors")
 FILES = ("config.json", "losses.json", *WEIGHT_FILES, "state.pt")
+SAMPLED = ("config.json", "ema.safetensors")  # what sampling needs
 STOPS = (Interrupted, Diverged, OutOfMemory)  # what ends a run before its time
 PLACES = ("{}.new", "{}", "previous/{}")  # of a set's files, the newest set first
 CODE = ("diffusion.py", "unet.py", "data/loaders.py", "training/*.py")  # what decides a run
@@ -154,8 +156,8 @@ def move_all(sources: list[Path], targets: list[Path]) -> None:
             os.replace(source, target)
 
 
-def read_set(folder: Path) -> tuple[dict[str, bytes], list[str]]:
-    """The newest whole set of files in the folder, and what was wrong with those after it.
+def read_set(folder: Path, names: tuple[str, ...] = FILES) -> tuple[dict[str, bytes], list[str]]:
+    """The newest whole set of these files in the folder, and what was wrong with those after it.
 
     Raises FileNotFoundError where there is no run and ValueError where no set is whole.
     """
@@ -168,11 +170,11 @@ def read_set(folder: Path) -> tuple[dict[str, bytes], list[str]]:
     for k, place in enumerate(PLACES):
         if (listed := folder / place.format(SUMS)).is_file():
             lines = listed.read_bytes()
-            found = find_set(folder, PLACES[k : k + 2], lines)
-            lost = [name for name in FILES if name not in found]
-            if not lost and sums(found) == lines:
+            found = find_set(folder, names, PLACES[k : k + 2], lines)
+            lost = [name for name in names if name not in found]
+            if not lost:
                 return found, wrong
-            wrong.append(", ".join(place.format(name) for name in lost or [SUMS]))
+            wrong.append(", ".join(map(place.format, lost)))
     told = "; ".join(wrong) or f"{SUMS} is missing"
     raise ValueError(
         f"the run in {folder} is damaged ({told}: not as it was written); it cannot go on. "
@@ -180,13 +182,15 @@ def read_set(folder: Path) -> tuple[dict[str, bytes], list[str]]:
     )
 
 
-def find_set(folder: Path, places: tuple[str, ...], lines: bytes) -> dict[str, bytes]:
+def find_set(
+    folder: Path, names: tuple[str, ...], places: tuple[str, ...], lines: bytes
+) -> dict[str, bytes]:
     """The files with the listed digests, from the first of the places where there is one.
 
     (A process that was killed while it moved a set had moved some of its files to the next place.)
     """
     found = {}
-    for name in FILES:
+    for name in names:
         paths = [folder / place.format(name) for place in places]
         path = next((path for path in paths if path.is_file()), None)
         if path and digest_line(name, content := path.read_bytes()) in lines:
@@ -212,22 +216,19 @@ def load_checkpoint(
     """
     folder, device = as_folder(folder), pick_device(str(device))
     contents, wrong = read_set(folder)
-    try:
+    with as_written(folder):
         config, losses = (json.loads(contents[name]) for name in FILES[:2])
-        weights = [load_tensors(contents[name]) for name in WEIGHT_FILES]
-        rest = torch.load(io.BytesIO(contents["state.pt"]), weights_only=True)
+        weights = [plain_names(contents[name]) for name in WEIGHT_FILES]
+        # On the CPU, wherever it was saved; the optimizer moves its own to the model's device
+        rest = torch.load(io.BytesIO(contents["state.pt"]), map_location="cpu", weights_only=True)
         training, network = config["training"], config["model"]
         settings = TrainConfig(**training | {"betas": tuple(training["betas"])})
-    except Exception as error:  # json, safetensors, zip and pickle each have their own
-        raise ValueError(
-            f"the run in {folder} was not written by save_checkpoint ({type(error).__name__}: "
-            f"{error}); it cannot go on. Start a new one in another folder."
-        ) from error
     if model is None:
         model = ConditionalUNet(**known_network(folder, network))
     refuse_differences(folder, network, getattr(model, "config", network))
     state = TrainState(model.to(device), settings)
-    load_weights(folder, state, weights)
+    for network, each in zip((state.model, state.ema.model), weights):
+        load_weights(folder, network, each)
     restore(state, rest, losses)
     if wrong:
         print(
@@ -235,6 +236,48 @@ def load_checkpoint(
             f"after update {state.index}."
         )
     return state
+
+
+def load_ema_model(folder: str | Path, device: str | torch.device = "cpu") -> ConditionalUNet:
+    """The EMA model of a run, in eval mode, from `config.json` and `ema.safetensors` alone.
+
+    Nothing else of the run need be in the folder; the two are verified where its `SHA256SUMS` is.
+    Raises FileNotFoundError where they are not there, and ValueError where they are damaged or of
+    another network.
+    """
+    folder, device = as_folder(folder), pick_device(str(device))
+    alone = not holds_run(folder) and all((folder / name).is_file() for name in SAMPLED)
+    contents, wrong = read_alone(folder) if alone else read_set(folder, SAMPLED)
+    with as_written(folder):
+        network = json.loads(contents["config.json"])["model"]
+        weights = plain_names(contents["ema.safetensors"])
+    model = ConditionalUNet(**known_network(folder, network)).to(device)
+    load_weights(folder, model, weights)
+    if wrong:
+        print(f"{folder}: the newest checkpoint is damaged ({wrong[-1]}); this is the one before.")
+    return model.eval().requires_grad_(False)
+
+
+def read_alone(folder: Path) -> tuple[dict[str, bytes], list[str]]:
+    """What sampling needs, from a folder without digests."""
+    return {name: (folder / name).read_bytes() for name in SAMPLED}, []
+
+
+@contextmanager
+def as_written(folder: Path) -> Iterator[None]:
+    """Within this block whatever cannot be read is not as save_checkpoint writes it: ValueError."""
+    try:
+        yield
+    except Exception as error:  # json, safetensors, zip and pickle each have their own
+        raise ValueError(
+            f"the run in {folder} was not written by save_checkpoint ({type(error).__name__}: "
+            f"{error}); it cannot go on. Start a new one in another folder."
+        ) from error
+
+
+def plain_names(content: bytes) -> dict[str, Tensor]:
+    """A safetensors file's tensors, their names without the prefix of torch.compile's wrapper."""
+    return {name.removeprefix("_orig_mod."): value for name, value in load_tensors(content).items()}
 
 
 def known_network(folder: Path, network: dict | None) -> dict:
@@ -262,23 +305,27 @@ def refuse_differences(folder: Path, there: dict | None, here: dict | None) -> N
         )
 
 
-def load_weights(folder: Path, state: TrainState, weights: list[dict]) -> None:
-    """Put raw and averaged weights into the state; raise ValueError where they do not fit."""
+def load_weights(folder: Path, model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Put a run's weights into the network; raise ValueError where they do not fit."""
     try:
-        state.model.load_state_dict(weights[0])
-        state.ema.model.load_state_dict(weights[1])
+        model.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).split("\n\t")[1] if "\n\t" in str(error) else str(error)
         raise ValueError(
             f"the weights in {folder} are of another network ({first.strip()}); expected those "
-            f"of a {type(state.model).__name__} with these sizes. Load them into their own network."
+            f"of a {type(model).__name__} with these sizes. Load them into their own network."
         ) from error
 
 
 def restore(state: TrainState, rest: dict, losses: list[float]) -> None:
-    """Put the rest of a checkpoint into the state."""
-    for name in STATEFUL:
-        getattr(state, name).load_state_dict(rest[name])
+    """Put the rest of a checkpoint into the state, whatever device and precision it is from."""
+    here, there = state.optimizer.state_dict(), rest["optimizer"]
+    kernels = {name: here["param_groups"][0][name] for name in ("fused", "foreach")}  # the device's
+    groups = [group | kernels for group in there["param_groups"]]
+    state.optimizer.load_state_dict(there | {"param_groups": groups})
+    state.scheduler.load_state_dict(rest["scheduler"])
+    if rest["scaler"]:  # empty where the forward pass was not in float16
+        state.scaler.load_state_dict(rest["scaler"])
     state.index, state.ema.num_updates = rest["index"], rest["ema_updates"]
     restore_generator(state, rest["generator"])
     state.data_order, state.global_random = rest["data_order"], rest["global_random"]
@@ -308,7 +355,8 @@ def open_run(folder: str | Path, model: nn.Module, config: TrainConfig) -> Train
         return state
     state = load_checkpoint(folder, model, device)
     told = {name: getattr(state.config, name) for name in (f.name for f in fields(config))}
-    refuse_differences(folder, told, asdict(config))
+    refuse_differences(folder, told | {"cuda_graphs": config.cuda_graphs}, asdict(config))
+    state.config = config  # its way of computing may be another one
     end = " It is finished." if state.index >= config.num_updates else ""
     print(f"{folder} holds this run, {state.index} of {config.num_updates} updates done.{end}")
     return state
