@@ -37,12 +37,14 @@ from cdiff_helpers.training import (
     checkpointed,
     extended,
     load_checkpoint,
+    load_ema_model,
     open_run,
     save_checkpoint,
     train,
     watched,
 )
 from cdiff_helpers.training.checkpoints import restore_generator
+from cdiff_helpers.unet import ConditionalUNet
 
 PLAIN = {"precision": "float32"}
 LONG = pytest.mark.slow  # cases that plain pytest leaves to the others of their kind
@@ -236,6 +238,34 @@ def test_weights_of_another_network_are_refused(tmp_path):
         ValueError, match=r"another network than a ConditionalUNet.*\(folder, model"
     ):
         load_checkpoint(tmp_path)
+
+
+def test_a_compiled_network_is_saved_under_its_plain_names(tmp_path):
+    config = TrainConfig(num_updates=2)
+    compiled = torch.compile(network(**TINY), backend="eager")
+    state = open_run(tmp_path, compiled, config)
+    assert state.network is compiled and type(state.model) is ConditionalUNet
+    for again in (network(1, **TINY), torch.compile(network(1, **TINY), backend="eager")):
+        assert same(open_run(tmp_path, again, config), state)
+    assert same(load_checkpoint(tmp_path), state)
+
+
+def test_a_run_that_was_saved_under_the_wrappers_names_is_read(tmp_path):
+    state = fresh(TrainConfig(num_updates=2), **TINY)
+    plain = [parameter.clone() for parameter in state.model.parameters()]
+    for owner in (state, state.ema):
+        owner.model = torch.compile(owner.model, backend="eager")
+    save_checkpoint(tmp_path, state)
+    names = load_tensors((tmp_path / "model.safetensors").read_bytes())
+    assert all(name.startswith("_orig_mod.") for name in names)
+    for model in (load_checkpoint(tmp_path, network(**TINY)).model, load_ema_model(tmp_path)):
+        assert all(map(torch.equal, model.parameters(), plain))
+
+
+def test_a_network_in_a_wrapper_for_many_gpus_is_refused_at_the_start(tmp_path):
+    with pytest.raises(ValueError, match=r"is a DataParallel; expected the network itself.*torchr"):
+        open_run(tmp_path, nn.DataParallel(network(**TINY)), TrainConfig(num_updates=2))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_loader_with_another_order_is_refused(bundle, short_process, tmp_path):

@@ -1,17 +1,21 @@
 """Several processes: they compute one gradient, and write one run."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import runs
 import torch
 
-from cdiff_helpers.data import ResidentLoader
+from cdiff_helpers import __main__ as shell
+from cdiff_helpers import parallel
+from cdiff_helpers.data import ResidentLoader, load_cifar10
 from cdiff_helpers.parallel import Rank, average_gradients, joined
 from cdiff_helpers.training import TrainConfig, TrainState, load_checkpoint
 from cdiff_helpers.unet import ConditionalUNet
@@ -59,6 +63,32 @@ def test_one_process_alone_is_the_plain_loop(monkeypatch):
         assert (rank.index, rank.count, rank.device.type) == (0, 1, "cpu")
         average_gradients(state, rank)
     assert state.network is state.model
+
+
+def test_no_process_waits_in_a_barrier_while_another_fetches_the_data(monkeypatch, tmp_path):
+    events, asked = [], {}
+
+    @contextlib.contextmanager
+    def noted(rank):
+        yield
+        events.append("the others may go on")
+
+    def fetch(*args, **options):
+        events.append("data")
+        return load_cifar10(source="bundled")
+
+    monkeypatch.setattr(shell, "one_by_one", noted)
+    monkeypatch.setattr(shell, "load_cifar10", fetch)
+    words = ["--preset", "reduced", "--updates", "1", "--batch-size", "2", "--device", "cpu"]
+    assert shell.main(["train", "--out", str(tmp_path / "run"), *words]) == 0
+    assert events == ["the others may go on", "data"]
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    join = lambda backend, **options: asked.update(options)  # noqa: E731
+    for name, value in {"init_process_group": join, "destroy_process_group": lambda: None,
+                        "get_rank": lambda: 0, "get_world_size": lambda: 1}.items():  # fmt: skip
+        monkeypatch.setattr(parallel.dist, name, value)
+    with joined("cpu"):
+        assert asked["timeout"] >= timedelta(minutes=30)  # NCCL's own is ten minutes
 
 
 def test_a_batch_that_cannot_be_shared_is_named():
@@ -135,6 +165,7 @@ if __name__ == "__main__":  # one of torchrun's processes
     with joined("cpu") as rank:
         state, batch = state_and_batch()
         average_gradients(state, rank)
+        assert not state.network.broadcast_buffers  # all of them are constants
         share = [part[rank.index :: rank.count] for part in batch]
         torch.save(gradients(state, *share), folder / f"{rank.index}.pt")
         drawn = torch.rand(9, generator=state.generator)

@@ -7,6 +7,7 @@ import pytest
 
 from cdiff_helpers.evaluation import judge_card
 from cdiff_helpers.reference import load_record, recorded_scores
+from cdiff_helpers.runtime import PRESETS
 from notebooks import HOUSE, NOTEBOOKS, cells
 
 RUNS = ("reference", "two_cores")
@@ -100,6 +101,12 @@ def ratios():
     return [before / after for before, after in itertools.pairwise(scores)]
 
 
+def seen(preset):
+    """The images of notebook 05's run at a preset."""
+    return PRESETS[preset].num_updates * PRESETS[preset].batch_size
+
+
+GPU = PRESETS["gpu"]
 SEEN, SEEN_BY_TWO = (f"{card['images_seen']:,}" for card in (CARD, TWO_CORES))
 JUDGE = judge_card()["real"]
 TEN = {"solver": "dpm++2m", "num_steps": 10}
@@ -139,6 +146,14 @@ QUOTES = {
         f"falls to {guided('coverage', 8, '.2f')} at 8",
         f"real test images ({JUDGE['agreement']:.3f})",
     ),
+    "01#c01-008": (
+        f"At the cpu preset your run sees {seen('cpu'):,} images",
+        f"At the gpu preset it sees {seen('gpu') / 1e6:.1f} million",
+    ),
+    "05#c05-066": (
+        f"({GPU.batch_size:,} where the memory allows)",
+        f"the run sees {seen('gpu') / 1e6:.1f} million images",
+    ),
     "05#scores-progress-read": (
         f"(judge-FD {stage('judge_fd', 51_840, '.0f', 'two_cores')}, agreement "
         f"{stage('agreement', 51_840, '.2f', 'two_cores')})",
@@ -166,7 +181,13 @@ QUOTES = {
         f"{guided('coverage', 2.5, '.2f')} at 2.5 to {guided('coverage', 4, '.2f')} at 4 and "
         f"{guided('coverage', 6, '.2f')} at 6",
     ),
-    "08#c08-007": (f"{CARD['images_seen'] / 1e6:.1f} million",),
+    "08#c08-007": (
+        f"{CARD['images_seen'] / 1e6:.1f} million",
+        f"has seen {seen('cpu') // 2:,} images, at gpu {seen('gpu') / 2e6:.1f} million",
+        f"{CARD['images_seen'] / seen('cpu') * 2:,.0f}"[:-2] + "00 or "
+        f"{CARD['images_seen'] / seen('gpu') * 2:.0f} times as many",
+    ),
+    "08#c08-018": (f"the gpu preset's {GPU.num_updates // 10}, of {GPU.batch_size:,} images each",),
     "08#c08-043": (
         "{:.1f}, {:.1f} and {:.1f}".format(
             *(CARD["averages"][d] for d in sorted(CARD["averages"]))
