@@ -13,9 +13,11 @@ import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import nbformat
 import pytest
 import runs
 import torch
+from nbclient import NotebookClient
 from PIL import Image
 from support.pretended_device import pretended
 
@@ -43,7 +45,7 @@ from cdiff_helpers.training import (
     save_checkpoint,
     train,
 )
-from notebooks import HOUSE
+from notebooks import HOUSE, NOTEBOOKS
 
 DEVICES = {"A100": ("cuda", (8, 0)), "T4": ("cuda", (7, 5)), "Apple": ("mps", (0, 0))}
 FEW = TrainConfig(num_updates=3, batch_size=8)
@@ -349,6 +351,32 @@ def test_graphs_are_a_way_of_computing_and_no_other_run(bundle, tmp_path):
     assert open_run(tmp_path, network(), config).config == config
     with pytest.raises(ValueError, match="cuda_graphs is 1; expected True or False"):
         TrainConfig(cuda_graphs=1)
+
+
+# --- notebooks
+
+PRETEND = """
+import sys
+
+sys.path[:0] = {paths}
+from support.pretended_device import pretended
+
+pretending = pretended{device}
+accelerator = pretending.__enter__()  # for as long as the kernel lives
+"""
+ASK = "assert device.type == accelerator.device.type and len(accelerator.ops) > 50"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "name"), [("05", "T4"), ("06", "Apple"), ("08", "A100")])
+def test_a_notebook_runs_on_the_device(number, name):
+    (path,) = (path for path in NOTEBOOKS if path.name.startswith(number))
+    notebook = nbformat.read(path, as_version=4)
+    first = PRETEND.format(paths=[str(HOUSE), str(HOUSE / "tests")], device=DEVICES[name])
+    notebook.cells = [*map(nbformat.v4.new_code_cell, (first, ASK))]
+    notebook.cells[1:1] = nbformat.read(path, as_version=4).cells
+    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": path.parent}})
+    client.execute()  # raises where a cell does
 
 
 # --- a machine without Jupyter

@@ -135,6 +135,8 @@ def test_a_driver_without_a_card_that_torch_sees_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     assert "sees no card: choose a GPU in the platform's settings" in environment_report()["to do"]
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "is built for the CPU: install it anew, by" in environment_report()["to do"]
 
 
 def test_what_goes_wrong_stands_in_its_entry_alone(monkeypatch):

@@ -60,10 +60,10 @@ def course_preset(name: str | None = None) -> Preset:
             f"the preset is {name!r}; expected one of {', '.join(PRESETS)}. "
             "Unset CDIFF_PRESET to have it chosen for this machine."
         )
-    return fitting(PRESETS[name]) if name == "gpu" else PRESETS[name]
+    return fit_to_card(PRESETS[name]) if name == "gpu" else PRESETS[name]
 
 
-def fitting(preset: Preset) -> Preset:
+def fit_to_card(preset: Preset) -> Preset:
     """The preset with the batch halved, and the training steps doubled, until the card holds it."""
     device = pick_device()
     if device.type != "cuda":

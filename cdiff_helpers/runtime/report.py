@@ -183,18 +183,19 @@ def remedies() -> Iterator[str]:
     if not os.access(above, os.W_OK):
         yield f"{above} cannot be written: set CDIFF_HOME to a folder of yours."
     if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
-        yield (
-            f"There is an NVIDIA driver, but torch {torch.__version__} sees no card: choose a GPU "
-            "in the platform's settings, or install a torch that fits the driver."
-        )
+        why = "sees no card: choose a GPU in the platform's settings, or install one that fits it."
+        if torch.version.cuda is None:  # what pip brings on Windows
+            why = "is built for the CPU: install it anew, by the command that pytorch.org shows."
+        yield f"There is an NVIDIA driver, but torch {torch.__version__} {why}"
     if torch.cuda.is_available() and (error := card_error()):
         yield unused_card("cuda", error)
 
 
 def card_error() -> str:
     """Why torch cannot compute on the card, in a line; "" where it can."""
-    (major, minor), kernels = torch.cuda.get_device_capability(), torch.cuda.get_arch_list()
-    if not any(runs_on((major, minor), kernel) for kernel in kernels):
+    major, minor = torch.cuda.get_device_capability()
+    kernels = [name for name in torch.cuda.get_arch_list() if name.startswith(("sm_", "compute_"))]
+    if kernels and not any(runs_on((major, minor), kernel) for kernel in kernels):
         return f"it is sm_{major}{minor}, torch has kernels for {', '.join(kernels)}"
     return "" if pick_device().type == "cuda" else device_error("cuda")
 

@@ -59,7 +59,7 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
         learning_rate = state.scheduler.get_last_lr()[0]
         with one_update(state):
             x0, y = x0.to(state.device), y.to(state.device)
-            network = network or forward_pass(state, x0)
+            network = forward_pass(state, x0) if network is None else network
             y = drop_labels(y, config.label_drop, null_class=null_class, generator=generator)
             with autocast(state.device, config.precision):
                 loss = diffusion_loss(

@@ -37,9 +37,7 @@ class TrainConfig:
     time_distribution: str = "uniform"  # of the training times; "logit-normal" prefers the middle
     loss_weighting: str = "none"  # of the times: "none", "velocity" or "min-snr"
     precision: str = "auto"  # of the network's forward pass: "auto" or "float32"
-    cuda_graphs: bool = (
-        False  # on CUDA: record the network's kernels once, replay them in each step
-    )
+    cuda_graphs: bool = False  # on CUDA: the network's kernels are recorded once, and replayed
     cycle_start: int = 0  # updates done before this cycle: more than 0 in a run that was extended
 
     def __post_init__(self):

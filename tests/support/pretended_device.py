@@ -9,6 +9,7 @@ their speed, their rounding, or the types they support.
 
 import collections
 import contextlib
+import threading
 import traceback
 import types
 from unittest import mock
@@ -283,6 +284,13 @@ def settings(device: Accelerator, memory: int):
         return str(device.device) if storage.data_ptr() in device.saved else location(storage)
 
     yield torch.serialization, "location_tag", tag
+    start = threading.Thread.run
+
+    def run_pretending(thread):  # modes are a thread's own
+        with Operations(), Names():
+            start(thread)
+
+    yield threading.Thread, "run", run_pretending
     yield torch, "Generator", DeviceGenerator
     yield _foreach_utils, "_foreach_supported_types", types_known
     yield optimizers, "_foreach_supported_types", types_known
