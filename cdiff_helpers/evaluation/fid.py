@@ -86,7 +86,7 @@ def checked(path: Path) -> Path:
     torch-fidelity itself would run whatever a file says.
     """
     try:
-        torch.load(path, weights_only=True)
+        torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise RuntimeError(f"{path} is no file of weights ({error}); remove it.") from error
     return path

@@ -55,6 +55,7 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
     network = None
     for x0, y in endless(loader, state.index):
         if state.index >= config.num_updates:
+            torch.cuda.empty_cache()  # what a step took: other notebooks want it
             return check_finite(state)
         learning_rate = state.scheduler.get_last_lr()[0]
         with one_update(state):
