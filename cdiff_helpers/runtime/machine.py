@@ -12,7 +12,7 @@ import torch
 
 STEP_BYTES = 4.55 * 2**30 / 512  # of the card's memory, per image of a training step: on an H200
 PRECISIONS = ("auto", "float32")
-STEP_SHARE = 0.8  # of the card's memory that a batch may take: a desktop and the driver want some too
+STEP_SHARE = 0.8  # of the memory that a batch may take: the driver and a desktop want some
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def fit_to_card(preset: Preset) -> Preset:
     if device.type != "cuda":
         return preset
     card, whole = torch.cuda.get_device_properties(device), preset
-    while preset.batch_size > 32 and preset.batch_size * STEP_BYTES > STEP_SHARE * card.total_memory:
+    room = STEP_SHARE * card.total_memory
+    while preset.batch_size > 32 and preset.batch_size * STEP_BYTES > room:
         halved = {"batch_size": preset.batch_size // 2, "num_updates": preset.num_updates * 2}
         preset = replace(preset, **halved)
     if preset is not whole:
