@@ -37,7 +37,7 @@ class DiffusionProcess(nn.Module):
     def __init__(self, num_steps: int = 1000, *, betas: Tensor | None = None):
         super().__init__()
         check_num_steps(num_steps)
-        device = getattr(betas, "device", torch.get_default_device())
+        device = getattr(betas, "device", torch.empty(0).device)
         betas = cosine_betas(num_steps) if betas is None else check_betas(betas, num_steps)
         self.num_steps = num_steps
         alphas = 1 - betas  # float64 until here: products of T factors lose digits in float32

@@ -170,8 +170,11 @@ def runs_loader(bundle):
     return ResidentLoader(bundle, FEW.batch_size, FEW.seed)
 
 
-@pytest.mark.parametrize("here", DEVICES)
-@pytest.mark.parametrize("there", ["cpu", *DEVICES])
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [("cpu", "A100"), ("cpu", "T4"), ("cpu", "Apple"), ("A100", "T4"), ("T4", "A100"),
+     ("T4", "T4"), ("Apple", "T4"), ("T4", "Apple")],
+)  # fmt: skip
 def test_a_run_goes_on_on_every_device(there, here, bundle, tmp_path):
     """A disabled scaler leaves an empty state, and AdamW's kernels are of where it is."""
     if there == "cpu":

@@ -12,6 +12,7 @@ import contextlib
 import threading
 import traceback
 import types
+from pathlib import Path
 from unittest import mock
 
 import torch
@@ -45,8 +46,10 @@ class Accelerator:
 
     def wait(self, what: str) -> None:
         """Note that the host waits, and for which line of ours."""
-        ours = [f for f in traceback.extract_stack() if not f.filename.startswith(THEIRS)]
-        self.waits[f"{ours[-1].filename.split('/')[-1]}:{ours[-1].lineno} {what}"] += 1
+        for frame, line in traceback.walk_stack(None):
+            if not frame.f_code.co_filename.startswith(THEIRS):
+                self.waits[f"{Path(frame.f_code.co_filename).name}:{line} {what}"] += 1
+                return
 
     def refuse_float64(self, dtype: torch.dtype | None) -> None:
         if self.device.type == "mps" and dtype in (torch.float64, torch.complex128):
