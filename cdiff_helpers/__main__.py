@@ -23,12 +23,13 @@ from cdiff_helpers.data import (
     to_image_range,
 )
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.evaluation import FEWEST_FOR_AGREEMENT, few_words, score
+from cdiff_helpers.evaluation import FEWEST_FOR_AGREEMENT, few_words, load_judge, score
 from cdiff_helpers.evaluation.fid import true_fid
 from cdiff_helpers.evaluation.report import plot_scores, score_table
 from cdiff_helpers.parallel import average_gradients, in_step, joined, one_by_one
 from cdiff_helpers.reference import load_reference
 from cdiff_helpers.runtime import (
+    PRECISIONS,
     PRESETS,
     Preset,
     course_home,
@@ -88,8 +89,8 @@ def train_command(args: argparse.Namespace) -> None:
 
     Under torchrun its processes train one model together, and the first one saves it.
     """
-    preset = course_preset(args.preset)
     with joined(args.device) as rank:
+        preset = course_preset(args.preset, device=rank.device)
         with one_by_one(rank):  # the first makes the folder, the others find the run in it
             args.resume = args.resume or rank.index > 0
             state = start_or_resume(args, preset, rank.device)
@@ -187,7 +188,7 @@ def draw(model, process: DiffusionProcess, labels: list[int], args: argparse.Nam
     """sample_conditional_images with a progress bar over all reverse steps of all pictures."""
     _, times = solver_and_times(process, args.solver, args.num_steps)
     options = {"solver": args.solver, "num_steps": args.num_steps}
-    options["guidance_scale"] = args.guidance_scale
+    options |= {"guidance_scale": args.guidance_scale, "precision": args.precision}
     images = []
     with tqdm(total=len(labels) * len(times), unit=" steps") as progress:
         for start in range(0, len(labels), 100):  # a hundred at a time bounds the memory
@@ -218,7 +219,8 @@ def evaluate_command(args: argparse.Namespace) -> None:
         asked = {"model": str(args.checkpoint or "the bundled reference")}
         asked |= {name: getattr(args, name) for name in step_names}
         asked["num_steps"] = len(solver_and_times(process, args.solver, args.num_steps)[1])
-    scores = score(images, labels, allow_few=args.allow_few)
+    judge = load_judge(pick_device(args.device))
+    scores = score(images, labels, judge=judge, allow_few=args.allow_few)
     print(score_table(scores))
     if args.fid:
         scores["fid"] = true_fid(images, load_cifar10(args.root))
@@ -319,6 +321,7 @@ def add_sampler(one: argparse.ArgumentParser) -> None:
         "--guidance-scale", type=float, default=GUIDANCE_SCALE, help="1: plain conditional"
     )
     one.add_argument("--seed", type=int, default=0, help="picture i is drawn from seed + i")
+    one.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: CUDA's 16 bits")
     one.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from cdiff_helpers.runtime import pick_device
+from cdiff_helpers.runtime import device_error, pick_device
 from cdiff_helpers.training import Interrupted, Step, TrainState, interrupts_held
 
 PATIENCE = timedelta(hours=2)  # for the slowest process: another machine may fetch the data yet
@@ -40,9 +40,10 @@ def joined(device: str = "auto") -> Iterator[Rank]:
     if "LOCAL_RANK" not in os.environ:
         yield Rank(0, 1, pick_device(device))
         return
-    local = int(os.environ["LOCAL_RANK"])
-    gpu = device in ("auto", "cuda") and torch.cuda.is_available()
-    place = pick_device(f"cuda:{local}" if gpu else device)
+    own = f"cuda:{os.environ['LOCAL_RANK']}"
+    asked = device in ("auto", "cuda") and torch.cuda.is_available()
+    place = pick_device(device if not asked or (device == "auto" and device_error(own)) else own)
+    gpu = place.type == "cuda"
     if gpu:
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE)

@@ -120,7 +120,8 @@ def plot_noising(
     check_is(DiffusionProcess, process=process)
     check_noised(x0, times)
     t = torch.tensor(list(times), device=process.alpha_bar.device)
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed)).to(t.device)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(x0.shape, generator=generator, device="cpu").to(t.device)
     batch = x0.to(t.device).expand(len(t), *x0.shape)
     xt, _ = process.add_noise(batch, t, noise.expand_as(batch))
     titles = [f"t = {i}\nᾱ = {process.alpha_bar[i]:.3f}" for i in times]

@@ -35,6 +35,7 @@ from cdiff_helpers.training import (
     TrainConfig,
     TrainState,
     checkpointed,
+    checkpoints,
     extended,
     load_checkpoint,
     load_ema_model,
@@ -250,12 +251,24 @@ def test_a_compiled_network_is_saved_under_its_plain_names(tmp_path):
     assert same(load_checkpoint(tmp_path), state)
 
 
-def test_a_run_that_was_saved_under_the_wrappers_names_is_read(tmp_path):
+def test_a_network_with_a_compiled_part_is_saved_and_read_too(tmp_path):
+    state = fresh(TrainConfig(num_updates=2), **TINY)
+    save_checkpoint(tmp_path / "plain", state)
+    part = network(1, **TINY)
+    part.middle[0] = torch.compile(part.middle[0], backend="eager")
+    assert same(open_run(tmp_path / "plain", part, state.config), state)
+    save_checkpoint(tmp_path / "part", TrainState(part, state.config))
+    assert same(load_checkpoint(tmp_path / "part"), state)
+
+
+def test_a_run_that_was_saved_under_the_wrappers_names_is_read(tmp_path, monkeypatch):
     state = fresh(TrainConfig(num_updates=2), **TINY)
     plain = [parameter.clone() for parameter in state.model.parameters()]
     for owner in (state, state.ema):
         owner.model = torch.compile(owner.model, backend="eager")
+    monkeypatch.setattr(checkpoints, "plain", lambda name: name)
     save_checkpoint(tmp_path, state)
+    monkeypatch.undo()
     names = load_tensors((tmp_path / "model.safetensors").read_bytes())
     assert all(name.startswith("_orig_mod.") for name in names)
     for model in (load_checkpoint(tmp_path, network(**TINY)).model, load_ema_model(tmp_path)):
@@ -263,8 +276,10 @@ def test_a_run_that_was_saved_under_the_wrappers_names_is_read(tmp_path):
 
 
 def test_a_network_in_a_wrapper_for_many_gpus_is_refused_at_the_start(tmp_path):
-    with pytest.raises(ValueError, match=r"is a DataParallel; expected the network itself.*torchr"):
-        open_run(tmp_path, nn.DataParallel(network(**TINY)), TrainConfig(num_updates=2))
+    wrapped = nn.DataParallel(network(**TINY))
+    for model in (wrapped, torch.compile(wrapped, backend="eager")):
+        with pytest.raises(ValueError, match=r"is a DataParallel; expected the network .*torchrun"):
+            open_run(tmp_path, model, TrainConfig(num_updates=2))
     assert not list(tmp_path.iterdir())
 
 

@@ -24,7 +24,8 @@ from support.pretended_device import pretended
 from cdiff_helpers.__main__ import main
 from cdiff_helpers.data import ResidentLoader, make_loader
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.evaluation import score
+from cdiff_helpers.evaluation import load_judge, look, nearest_training, score, standard_places
+from cdiff_helpers.evaluation.scores import coverage, load_statistics
 from cdiff_helpers.runtime import (
     PRESETS,
     autocast_dtype,
@@ -45,6 +46,8 @@ from cdiff_helpers.training import (
     save_checkpoint,
     train,
 )
+from cdiff_helpers.visualization import plot_noising
+from cdiff_helpers.widgets.frames import noising_frames
 from notebooks import HOUSE, NOTEBOOKS
 
 DEVICES = {"A100": ("cuda", (8, 0)), "T4": ("cuda", (7, 5)), "Apple": ("mps", (0, 0))}
@@ -78,15 +81,21 @@ def test_the_device_and_its_preset_are_chosen(device):
     assert course_preset().name == {"cuda": "gpu", "mps": "mps"}[device.device.type]
 
 
+def test_a_preset_is_of_the_device_that_is_asked_for(device):
+    assert course_preset(device=torch.device("cpu")) is PRESETS["cpu"]
+
+
 def test_training_waits_for_the_device_once_in_twenty_steps(device, bundle):
     config = TrainConfig(num_updates=60, batch_size=8, loss_weighting="velocity")
     state = TrainState(network().to(device.device), config)
     process = DiffusionProcess(runs.NUM_STEPS).to(device.device)
-    steps = train(state, process, ResidentLoader(bundle, 8, 0, device.device))
+    few = type(bundle)(bundle.images[:60], bundle.labels[:60], bundle.classes, "bundled")
+    steps = train(state, process, ResidentLoader(few, 8, 0, device.device))
     next(steps)
     device.waits.clear()
     assert len(list(itertools.islice(steps, 20))) == 20
-    assert sum(device.waits.values()) == 1, device.waits
+    epochs = 0 if device.device.type == "cuda" else 2  # begun meanwhile: their order is copied
+    assert sum(device.waits.values()) == 1 + epochs, device.waits
     assert state.losses.isfinite().all() and state.ema.num_updates == 21
 
 
@@ -208,6 +217,11 @@ def test_sampling_needs_two_files_of_a_run(bundle, tmp_path, capsys):
         assert torch.equal(one, other) and not one.requires_grad
     words = ["sample", "--checkpoint", str(tmp_path / "two"), "--classes", "cat,dog"]
     assert main([*words, "--out", str(tmp_path / "x.png"), "--device", "cpu"]) == 0
+    assert main(["train", "--out", str(tmp_path / "two"), "--source", "bundled"]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    (tmp_path / "two" / "config.json").write_text('{"model": {"depth": 3}}')
+    with pytest.raises(ValueError, match="was not written by save_checkpoint"):
+        load_ema_model(tmp_path / "two")
     (tmp_path / "run" / "ema.safetensors").write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"is damaged \(ema.safetensors"):
         load_ema_model(tmp_path / "run")
@@ -246,6 +260,15 @@ def test_a_card_without_kernels_is_left_aside_with_a_sentence(monkeypatch, capsy
     assert "sm_60" in told["to do"] and "not P100" in told["to do"]
 
 
+def test_a_card_that_is_full_is_not_called_too_old(monkeypatch, capsys):
+    machine.print_once.cache_clear()
+    with pretended("cuda"):
+        monkeypatch.setattr(machine, "device_error", lambda name: "CUDA out of memory. Tried")
+        assert pick_device().type == "cpu"
+    words = capsys.readouterr().out
+    assert "Close the other notebooks" in words and "P100" not in words
+
+
 def test_a_card_that_is_too_old_by_its_minor_number_is_named():
     with pretended("cuda", (7, 0)):  # V100; torch has sm_75 and later
         assert "it is sm_70, torch has kernels for sm_75" in " ".join(report.remedies())
@@ -262,10 +285,13 @@ def test_a_small_card_gets_smaller_batches_and_more_of_them(gib, batch, monkeypa
         assert course_preset("gpu") == preset and course_preset("cpu") is PRESETS["cpu"]
     assert preset.batch_size == batch and preset.num_updates * batch == 3_500 * 1_024
     words = capsys.readouterr().out
-    assert words.count(f"{gib} GiB of memory: ") == (batch < 1024) and preset.name == "gpu"
+    assert words.count(f"{gib} GiB: ") == (batch < 1024) and preset.name == "gpu"
 
 
-@pytest.mark.parametrize("words", ["CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"])
+@pytest.mark.parametrize(
+    "words",
+    ["CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"],
+)
 def test_a_full_card_is_known_by_the_libraries_words_too(words, batches, short_process):
     state = TrainState(network(), FEW)
     state.network.stem.register_forward_hook(lambda *_: fail(f"CUDA error: {words} when calling"))
@@ -287,6 +313,11 @@ def test_a_default_device_of_the_users_own_changes_nothing(bundle, monkeypatch):
             labels = [y.cpu() for _, y in make_loader(few, 8, seed=3)]
             process = DiffusionProcess(runs.NUM_STEPS)
             images = sample_conditional_images(state.ema.model, process, [1, 2], num_steps=2)
+            plot_noising(process, few[0][0].to("cuda"), [0, 10])
+            noising_frames(process, few[0][0][None].to("cuda"), [0, 10])
+            features = look(load_judge("cuda"), few.images)[0]
+            nearest_training(features, load_statistics(), standard_places(bundle))
+            coverage(features, load_statistics().features)
         finally:
             torch.set_default_device(None)
         assert images.is_cuda and state.losses.isfinite().all()
@@ -324,7 +355,7 @@ def test_graphs_are_asked_for_and_training_goes_on_without_them(bundle, capsys):
         assert trained("cuda", bundle, config).losses.isfinite().all()
     assert capsys.readouterr().out.count("Training without CUDA graphs (") == 1
     plain, asked = trained("cpu", bundle), trained("cpu", bundle, config)
-    assert "on CUDA, not on cpu" in capsys.readouterr().out
+    assert "on CUDA, not a ConditionalUNet on cpu" in capsys.readouterr().out
     assert torch.equal(plain.losses, asked.losses)
 
 

@@ -148,6 +148,7 @@ def test_what_goes_wrong_stands_in_its_entry_alone(monkeypatch):
 
 def test_the_expected_minutes_are_the_readmes_times_a_measurement(monkeypatch):
     monkeypatch.setattr(report, "pick_device", lambda: torch.device("cpu"))
+    monkeypatch.delenv("CDIFF_PRESET")
     half_as_fast = 2 * report.TIMED_BATCH / report.RATE
     monkeypatch.setattr(report, "seconds_per_step", lambda device, batch_size: half_as_fast)
     words = environment_report()["to expect"]

@@ -227,10 +227,10 @@ def final_task_score(folder, seed: int, num_images: int = 500) -> dict:
 def judged(model: nn.Module, process: DiffusionProcess, seed: int, num_images: int) -> dict:
     """The part of the score for which pictures are drawn."""
     device = pick_device()
-    labels = torch.arange(num_images) % len(CLASS_NAMES)
+    labels = torch.arange(num_images, device="cpu") % len(CLASS_NAMES)
     images = sample_conditional_images(
         model.to(device), process.to(device), labels, seed=seed, precision="float32", **SAMPLER
-    ).cpu()  # the same marks on every device
+    ).cpu()  # not in 16 bits: a mark is to be the same on every device, up to rounding
     features, logits = look(load_judge(), images)
     right = int((logits.argmax(1) == labels).sum())
     agreement, varied = right / num_images, variety(features, labels)

@@ -128,13 +128,20 @@ class ResidentLoader:
         if self.labels.device.type != "cpu":
             places = len(self) * self.batch_size
             order = order.repeat(-(-places // N))[:places]
-        order, mirrored = order.to(self.labels.device), mirrored.to(self.labels.device)
-        rows, labels = order + N * mirrored[order], self.labels[order]  # of the whole epoch
+        rows = to_device(order + N * mirrored[order], self.labels.device)  # of the whole epoch
+        labels = self.labels[rows % N]
         k, n = self.share
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             count = min(self.batch_size, len(order) - start) // n * n  # as many for each process
             mine = slice(start + k, start + count, n)
             yield to_model_range(self.images.index_select(0, rows[mine])), labels[mine]
+
+
+def to_device(rows: Tensor, device: torch.device) -> Tensor:
+    """Whole numbers of the CPU on the device; CUDA copies them while the host goes on."""
+    if device.type != "cuda":
+        return rows.to(device)
+    return rows.pin_memory().to(device, non_blocking=True)
 
 
 LOWEST = {"batch_size": 1, "seed": 0, "num_workers": 0}

@@ -161,6 +161,7 @@ def coverage(features: Tensor, real: Tensor, k: int = 5) -> float:
     Naeem et al., eq. 9. Features (N, D) and (M, D). Near 1 where every kind of real picture is
     drawn too; it grows with N, so compare at equal counts.
     """
+    features, real = features.cpu(), real.cpu()
     radii = torch.cdist(real, real).kthvalue(k + 1, dim=1).values  # itself is the first
     return (torch.cdist(real, features).min(1).values < radii).float().mean().item()
 
@@ -182,9 +183,9 @@ def nearest_training(
 def standard_places(data: ImageSet) -> Tensor:
     """Where load_cifar10's training pictures stand in the standard order: int64 (N,)."""
     if data.source != "bundled":
-        return torch.arange(len(data))
+        return torch.arange(len(data), device="cpu")
     subset = json.loads((BUNDLE / "subset.json").read_text(encoding="utf-8"))
-    return torch.tensor(subset["train"]["indices"])
+    return torch.tensor(subset["train"]["indices"], device="cpu")
 
 
 def check_scored(images: Tensor, labels: Tensor, allow_few: bool) -> Tensor:

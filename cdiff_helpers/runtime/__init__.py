@@ -22,6 +22,7 @@ from cdiff_helpers.runtime.machine import (
     course_preset,
     device_error,
     pick_device,
+    release_memory,
     seed_everything,
 )
 from cdiff_helpers.runtime.report import (
@@ -49,6 +50,7 @@ __all__ = [
     "pick_device",
     "processor_name",
     "provenance",
+    "release_memory",
     "seed_everything",
     "sync_folder",
     "whole_bytes",

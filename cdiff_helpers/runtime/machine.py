@@ -44,30 +44,28 @@ PRESETS = {
 }
 
 
-def course_preset(name: str | None = None) -> Preset:
-    """The sizes for this machine: "gpu" with CUDA, "mps" on Apple's GPUs, else "cpu".
+def course_preset(name: str | None = None, *, device: torch.device | None = None) -> Preset:
+    """The sizes for a device, by default the best: "gpu" for CUDA, "mps" for Apple's GPUs, "cpu".
 
     $CDIFF_PRESET overrides that, and `name` ("reduced", "cpu", "mps" or "gpu") both. A card with
     too little memory for the batch of "gpu" gets smaller batches and more of them, which is
     printed. Raises ValueError for any other name.
     """
+    device = device or pick_device()
     name = name or os.environ.get("CDIFF_PRESET")
     if not name:
-        kind = pick_device().type
-        name = "gpu" if kind == "cuda" else kind
+        name = "gpu" if device.type == "cuda" else device.type
     if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(
             f"the preset is {name!r}; expected one of {', '.join(PRESETS)}. "
             "Unset CDIFF_PRESET to have it chosen for this machine."
         )
-    return fit_to_card(PRESETS[name]) if name == "gpu" else PRESETS[name]
+    fits = device.type != "cuda" or name != "gpu"
+    return PRESETS[name] if fits else fit_to_card(PRESETS[name], device)
 
 
-def fit_to_card(preset: Preset) -> Preset:
+def fit_to_card(preset: Preset, device: torch.device) -> Preset:
     """The preset with the batch halved, and the training steps doubled, until the card holds it."""
-    device = pick_device()
-    if device.type != "cuda":
-        return preset
     card, whole = torch.cuda.get_device_properties(device), preset
     room = STEP_SHARE * card.total_memory
     while preset.batch_size > 32 and preset.batch_size * STEP_BYTES > room:
@@ -75,7 +73,7 @@ def fit_to_card(preset: Preset) -> Preset:
         preset = replace(preset, **halved)
     if preset is not whole:
         print_once(
-            f"{card.name} has {card.total_memory / 2**30:.0f} GiB of memory: "
+            f"The {preset.name} preset for {card.name}, {card.total_memory / 2**30:.0f} GiB: "
             f"{preset.num_updates:,} training steps on {preset.batch_size} images each, not "
             f"{whole.num_updates:,} on {whole.batch_size:,}."
         )
@@ -112,7 +110,8 @@ def pick_device(name: str = "auto") -> torch.device:
 def device_error(name: str) -> str:
     """Why the device of that name cannot add two numbers, in a line; "" where it can."""
     try:
-        float(torch.ones(1, device=torch.device(str(name))) + 1)  # memory alone proves no kernels
+        one = torch.ones(1, device=torch.device(str(name)), dtype=torch.float32)
+        float(one + 1)  # memory alone proves nothing: a card may lack kernels
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         return (str(error).splitlines() or [type(error).__name__])[0]
     return ""
@@ -124,10 +123,18 @@ def unused_card(kind: str, error: str) -> str:
         card = torch.cuda.get_device_name() if kind == "cuda" else "Apple's GPU"
     except (RuntimeError, AssertionError):  # a driver that is broken names no card
         card = "The NVIDIA card"
+    remedy = "Choose another GPU (on Kaggle T4 x 2, not P100), or install a torch made for it."
+    if "out of memory" in error:
+        remedy = "Close the other notebooks and programs that hold it, and restart the kernel."
     return (
-        f"{card} cannot compute with torch {torch.__version__} ({error}), so the CPU does. Choose "
-        "another GPU (on Kaggle T4 x 2, not P100), or install a torch that is built for this one."
+        f"{card} cannot compute with torch {torch.__version__} ({error}), so the CPU does. {remedy}"
     )
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what torch keeps of a GPU's memory for later, so that other processes have it."""
+    if device.type != "cpu":
+        getattr(torch, device.type).empty_cache()  # torch.cuda's or torch.mps's
 
 
 def seed_everything(seed: int) -> None:
@@ -159,7 +166,7 @@ def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype
     if precision == "float32" or device.type == "mps":
         return None
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float16
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
     can = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if can.get("amx_bf16") or can.get("avx512_bf16") else None
 

@@ -19,6 +19,7 @@ from cdiff_helpers.runtime.machine import (
     course_preset,
     device_error,
     pick_device,
+    release_memory,
     unused_card,
 )
 
@@ -126,13 +127,14 @@ def free_bytes(folder: Path) -> int:
 def expected_minutes() -> str:
     """About how long the notebooks take here, from one measured training step."""
     preset, device = course_preset(), pick_device()
-    if device.type == "cpu":
-        times = RATE * seconds_per_step(device, TIMED_BATCH) / TIMED_BATCH
+    timed = TIMED_BATCH if device.type == "cpu" else preset.batch_size
+    seconds = seconds_per_step(device, timed) * preset.batch_size / timed
+    if preset.name == "cpu":
+        times = RATE * seconds / preset.batch_size
         long = ", ".join(
             f"{name}: {in_minutes(SECONDS[name] * times)}" for name in ("05", "06", "08")
         )
         return f"{long}, the others less (an estimate: {times:.1f} times the README's minutes)"
-    seconds = seconds_per_step(device, preset.batch_size)
     training = in_minutes(preset.num_updates * seconds)
     half = in_minutes(preset.num_updates // 2 * seconds)
     steps = f"{preset.num_updates:,} steps on {preset.batch_size:,} images"
@@ -166,7 +168,7 @@ def seconds_per_step(device: torch.device, batch_size: int) -> float:
         float(next(steps).loss)
         best = min(best, time.perf_counter() - start)
     del steps, state
-    torch.cuda.empty_cache()  # other notebooks want it
+    release_memory(device)
     return best
 
 

@@ -100,8 +100,13 @@ def checkpoint_bytes(state: TrainState) -> dict[str, bytes]:
 
 def tensor_bytes(model: nn.Module, index: int) -> bytes:
     """The model's weights as the bytes of a safetensors file that says after which update."""
-    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    tensors = {plain(name): value.contiguous() for name, value in model.state_dict().items()}
     return save_tensors(tensors, metadata={"index": str(index)})
+
+
+def plain(name: str) -> str:
+    """A weight's name without the prefix that torch.compile gives whatever it wraps."""
+    return name.replace("_orig_mod.", "")
 
 
 def code_version() -> str:
@@ -200,7 +205,7 @@ def find_set(
 
 def holds_run(folder: str | Path) -> bool:
     """Whether a run was saved in the folder, be it whole or not."""
-    names = [place.format(name) for place in PLACES for name in (SUMS, "state.pt")]
+    names = [place.format(name) for place in PLACES for name in (SUMS, "state.pt", SAMPLED[1])]
     return any((Path(folder) / name).exists() for name in names)
 
 
@@ -218,13 +223,12 @@ def load_checkpoint(
     contents, wrong = read_set(folder)
     with as_written(folder):
         config, losses = (json.loads(contents[name]) for name in FILES[:2])
-        weights = [plain_names(contents[name]) for name in WEIGHT_FILES]
+        weights = [load_tensors(contents[name]) for name in WEIGHT_FILES]
         # On the CPU, wherever it was saved; the optimizer moves its own to the model's device
         rest = torch.load(io.BytesIO(contents["state.pt"]), map_location="cpu", weights_only=True)
         training, network = config["training"], config["model"]
         settings = TrainConfig(**training | {"betas": tuple(training["betas"])})
-    if model is None:
-        model = ConditionalUNet(**known_network(folder, network))
+    model = known_network(folder, network) if model is None else model
     refuse_differences(folder, network, getattr(model, "config", network))
     state = TrainState(model.to(device), settings)
     for network, each in zip((state.model, state.ema.model), weights):
@@ -246,12 +250,13 @@ def load_ema_model(folder: str | Path, device: str | torch.device = "cpu") -> Co
     another network.
     """
     folder, device = as_folder(folder), pick_device(str(device))
-    alone = not holds_run(folder) and all((folder / name).is_file() for name in SAMPLED)
+    verified = any((folder / place.format(SUMS)).exists() for place in PLACES)
+    alone = not verified and all((folder / name).is_file() for name in SAMPLED)
     contents, wrong = read_alone(folder) if alone else read_set(folder, SAMPLED)
     with as_written(folder):
         network = json.loads(contents["config.json"])["model"]
-        weights = plain_names(contents["ema.safetensors"])
-    model = ConditionalUNet(**known_network(folder, network)).to(device)
+        weights = load_tensors(contents["ema.safetensors"])
+    model = known_network(folder, network).to(device)
     load_weights(folder, model, weights)
     if wrong:
         print(f"{folder}: the newest checkpoint is damaged ({wrong[-1]}); this is the one before.")
@@ -275,19 +280,15 @@ def as_written(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def plain_names(content: bytes) -> dict[str, Tensor]:
-    """A safetensors file's tensors, their names without the prefix of torch.compile's wrapper."""
-    return {name.removeprefix("_orig_mod."): value for name, value in load_tensors(content).items()}
-
-
-def known_network(folder: Path, network: dict | None) -> dict:
-    """The settings of the run's ConditionalUNet; raises ValueError where it is no such network."""
+def known_network(folder: Path, network: dict | None) -> ConditionalUNet:
+    """The run's network, its weights fresh; raises ValueError where it is no ConditionalUNet."""
     if network is None:
         raise ValueError(
             f"the run in {folder} is of another network than a ConditionalUNet; expected to be "
             "given one to put its weights into. Call load_checkpoint(folder, model)."
         )
-    return network
+    with as_written(folder):
+        return ConditionalUNet(**network)
 
 
 def refuse_differences(folder: Path, there: dict | None, here: dict | None) -> None:
@@ -307,8 +308,9 @@ def refuse_differences(folder: Path, there: dict | None, here: dict | None) -> N
 
 def load_weights(folder: Path, model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Put a run's weights into the network; raise ValueError where they do not fit."""
+    here = {plain(name): name for name in model.state_dict()}
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict({here.get(plain(name), name): w for name, w in weights.items()})
     except RuntimeError as error:
         first = str(error).split("\n\t")[1] if "\n\t" in str(error) else str(error)
         raise ValueError(
@@ -381,7 +383,8 @@ def extended(state: TrainState, num_updates: int) -> TrainState:
     new = TrainState(state.model, TrainConfig(**longer))
     rates = new.optimizer.state_dict()["param_groups"]
     new.optimizer.load_state_dict(state.optimizer.state_dict() | {"param_groups": rates})
-    new.ema, new.generator, new.data_order = state.ema, state.generator, state.data_order
+    new.network, new.ema, new.generator = state.network, state.ema, state.generator
+    new.data_order = state.data_order
     new.index, new.global_random = state.index, state.global_random
     new.loss_record[:done] = state.losses
     return new

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cdiff_helpers.diffusion import DiffusionProcess, described
-from cdiff_helpers.runtime import autocast
+from cdiff_helpers.runtime import autocast, release_memory
 from cdiff_helpers.training.losses import diffusion_loss, drop_labels
 from cdiff_helpers.training.random_states import restore_global_random
 from cdiff_helpers.training.state import TrainState
@@ -23,7 +23,7 @@ LOOK_EVERY = 20  # updates on a GPU, which has to finish its work before it can 
 SETTLED = 50  # updates before which a loss says nothing about a run, however short its warm-up
 HARDLY = 0.8  # of the loss at the beginning: a run above it has learnt hardly anything
 # What a full memory is called by CUDA and MPS, by the CPU, and by cuBLAS and cuDNN
-FULL = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+FULL = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
 
 
 class Diverged(RuntimeError):
@@ -55,7 +55,7 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
     network = None
     for x0, y in endless(loader, state.index):
         if state.index >= config.num_updates:
-            torch.cuda.empty_cache()  # what a step took: other notebooks want it
+            release_memory(state.device)  # what a step took: other notebooks want it
             return check_finite(state)
         learning_rate = state.scheduler.get_last_lr()[0]
         with one_update(state):
@@ -89,7 +89,8 @@ def forward_pass(state: TrainState, x0: Tensor) -> Callable:
     t = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
     try:
         if x0.device.type != "cuda" or network is not state.model:
-            raise RuntimeError(f"they record a plain network on CUDA, not on {x0.device}")
+            wrong = f"not a {type(network).__name__} on {x0.device}"
+            raise RuntimeError(f"they record a network itself, on CUDA, {wrong}")
         with autocast(state.device, state.config.precision):
             torch.set_autocast_cache_enabled(False)  # casts of the weights belong into the graph
             example = (torch.zeros_like(x0), t, t.clone())
@@ -97,7 +98,9 @@ def forward_pass(state: TrainState, x0: Tensor) -> Callable:
     except (RuntimeError, AssertionError) as error:
         print(f"Training without CUDA graphs ({str(error).splitlines()[0]}).")
         return network
-    return lambda xt, t, y: (graphs if xt.shape == x0.shape else network)(xt, t, y)
+    replay = graphs.forward
+    graphs.forward = lambda xt, t, y: (replay if xt.shape == x0.shape else network)(xt, t, y)
+    return graphs
 
 
 def update(state: TrainState, loss: Tensor) -> None:

@@ -136,12 +136,13 @@ def without_wrapper(model: nn.Module) -> nn.Module:
 
     Raises ValueError for a DataParallel, whose network is to be handed over itself.
     """
+    model = getattr(model, "_orig_mod", model)
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise ValueError(
             f"model is a {type(model).__name__}; expected the network itself, model.module. "
             "torchrun shares a batch among several GPUs: notebook 08 has the line."
         )
-    return getattr(model, "_orig_mod", model)
+    return model
 
 
 class TrainState:

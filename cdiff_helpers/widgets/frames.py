@@ -22,7 +22,7 @@ def noising_frames(
     A frame is a tensor (N, 3, H, W) in [0, 1].
     """
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(x0.shape, generator=generator).to(x0.device)
+    noise = torch.randn(x0.shape, generator=generator, device="cpu").to(x0.device)
     frames = []
     for time in times:
         t = torch.full((len(x0),), time, device=x0.device)

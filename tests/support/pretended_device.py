@@ -200,7 +200,7 @@ def note_waits(func, args, ours, there: bool) -> None:
     if func in (aten._to_copy.default, aten.copy_.default):
         source = args[0 if func is aten._to_copy.default else 1]
         target = there if func is aten._to_copy.default else isinstance(args[0], DeviceTensor)
-        if isinstance(source, DeviceTensor) != target:
+        if isinstance(source, DeviceTensor) != target and not hasattr(source, "pinned"):
             current.wait("copy to the device" if target else "copy from the device")
     elif func in INDEXING and ours:
         places = [x for x in args[1] if x is not None]
@@ -236,7 +236,7 @@ class Names(TorchFunctionMode):
             return func(*args, **kwargs)
         default = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
         if default is not None and func in _device._device_constructors():
-            kwargs = {"device": default.device} | kwargs  # torch.set_default_device's
+            kwargs |= {"device": kwargs.get("device") or default.device}  # the user's default
         places = [x for x in (*args, *kwargs.values()) if isinstance(x, str | torch.device)]
         for place in places:
             if str(place).startswith(f"{current.device.type}:") and torch.device(place).index:
@@ -247,6 +247,10 @@ class Names(TorchFunctionMode):
             current.wait("copy from the device")
             dtype = [x for x in (*args, *kwargs.values()) if isinstance(x, torch.dtype)]
             return Home.apply(args[0]).to(*dtype)
+        if func is torch.Tensor.pin_memory:
+            pinned = args[0].clone()
+            pinned.pinned = True
+            return pinned
         if func in (torch.tensor, torch.as_tensor) and is_pretended(kwargs.get("device")):
             made = func(*args, **kwargs | {"device": CPU})
             return made if isinstance(made, DeviceTensor) else made.detach().to(current.device)
@@ -302,6 +306,7 @@ def settings(device: Accelerator, memory: int):
             yield torch.optim.Optimizer, name, nothing
     if kind == "mps":
         yield torch.backends.mps, "is_available", lambda: True
+        yield torch.mps, "empty_cache", nothing
         yield torch.cuda, "is_available", lambda: False
         return
     card = types.SimpleNamespace(name="Pretended", total_memory=memory)
