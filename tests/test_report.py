@@ -139,6 +139,12 @@ def test_a_driver_without_a_card_that_torch_sees_is_named(monkeypatch):
     assert "is built for the CPU: install it anew, by" in environment_report()["to do"]
 
 
+def test_a_driver_that_does_not_answer_is_told_with_a_remedy(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # and nothing behind it works
+    told = environment_report()["to do"]
+    assert re.search(r"The NVIDIA card cannot compute with torch .* so the CPU does", told)
+
+
 def test_what_goes_wrong_stands_in_its_entry_alone(monkeypatch):
     monkeypatch.setenv("CDIFF_PRESET", "huge")
     told = environment_report()

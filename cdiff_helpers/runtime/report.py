@@ -197,7 +197,10 @@ def remedies() -> Iterator[str]:
 
 def card_error() -> str:
     """Why torch cannot compute on the card, in a line; "" where it can."""
-    major, minor = torch.cuda.get_device_capability()
+    try:
+        major, minor = torch.cuda.get_device_capability()
+    except (RuntimeError, AssertionError):  # the driver does not answer
+        return device_error("cuda")
     kernels = [name for name in torch.cuda.get_arch_list() if name.startswith(("sm_", "compute_"))]
     if kernels and not any(runs_on((major, minor), kernel) for kernel in kernels):
         return f"it is sm_{major}{minor}, torch has kernels for {', '.join(kernels)}"
