@@ -35,7 +35,7 @@ from cdiff_helpers.runtime import (
     pick_device,
     report,
 )
-from cdiff_helpers.sampling import SOLVERS, sample_conditional_images
+from cdiff_helpers.sampling import sample_conditional_images
 from cdiff_helpers.training import (
     OutOfMemory,
     TrainConfig,
@@ -52,6 +52,7 @@ from notebooks import HOUSE, NOTEBOOKS
 
 DEVICES = {"A100": ("cuda", (8, 0)), "T4": ("cuda", (7, 5)), "Apple": ("mps", (0, 0))}
 FEW = TrainConfig(num_updates=3, batch_size=8)
+LONG = pytest.mark.slow  # cases that plain pytest leaves to the others of their kind
 
 
 @pytest.fixture(params=DEVICES)
@@ -118,7 +119,7 @@ def loader_of(bundle):
     return ResidentLoader(bundle, FEW.batch_size, FEW.seed, "cuda")
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", ["dpm++2m", "ddim", pytest.param("ddpm", marks=LONG)])
 def test_every_solver_draws_as_on_the_cpu(solver, device, small_model, short_process):
     options = {"solver": solver, "num_steps": 4, "guidance_scale": 2.5, "precision": "float32"}
     on_cpu = sample_conditional_images(small_model, short_process, [1, 2, 3], **options)
@@ -181,8 +182,9 @@ def runs_loader(bundle):
 
 @pytest.mark.parametrize(
     ("there", "here"),
-    [("cpu", "A100"), ("cpu", "T4"), ("cpu", "Apple"), ("A100", "T4"), ("T4", "A100"),
-     ("T4", "T4"), ("Apple", "T4"), ("T4", "Apple")],
+    [("cpu", "T4"), ("T4", "A100"), ("A100", "T4"), ("Apple", "T4"),
+     *(pytest.param(*pair, marks=LONG) for pair in
+       [("cpu", "A100"), ("cpu", "Apple"), ("T4", "T4"), ("T4", "Apple")])],
 )  # fmt: skip
 def test_a_run_goes_on_on_every_device(there, here, bundle, tmp_path):
     """A disabled scaler leaves an empty state, and AdamW's kernels are of where it is."""
