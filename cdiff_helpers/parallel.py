@@ -41,8 +41,9 @@ def joined(device: str = "auto") -> Iterator[Rank]:
         yield Rank(0, 1, pick_device(device))
         return
     own = f"cuda:{os.environ['LOCAL_RANK']}"
-    asked = device in ("auto", "cuda") and torch.cuda.is_available()
-    place = pick_device(device if not asked or (device == "auto" and device_error(own)) else own)
+    if device == "cuda" or (device == "auto" and not device_error(own)):
+        device = own
+    place = pick_device(device)
     gpu = place.type == "cuda"
     if gpu:
         torch.cuda.set_device(place)

@@ -104,7 +104,7 @@ def main() -> None:
     ema = train(judge.train(), loader, args.epochs, args.seed)
     seconds = time.monotonic() - since
     test = load_cifar10(args.root, train=False, source=args.source)
-    right = look(ema.model, test.images)[1].argmax(1).eq(test.labels.to(device)).sum().item()
+    right = look(ema.model, test.images)[1].argmax(1).eq(test.labels).sum().item()
     record = provenance(device) | {
         "seed": args.seed,
         "epochs": args.epochs,

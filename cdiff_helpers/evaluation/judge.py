@@ -126,7 +126,7 @@ def look(judge: Judge, images: Tensor, batch_size: int = 250) -> tuple[Tensor, T
 
     The logits are the mean over each picture and its mirror image; the features are the picture's.
     Pictures (N, 3, 32, 32): uint8, or float in [0, 1], which are rounded to 256 levels first, as a
-    file would be. Both answers are float32 on the judge's device.
+    file would be. The judge's device computes; both answers are float32 on the CPU.
     """
     judge.eval()
     device = judge.mean.device
@@ -135,7 +135,7 @@ def look(judge: Judge, images: Tensor, batch_size: int = 250) -> tuple[Tensor, T
         seen = as_seen(batch).to(device)
         features.append(judge.features(seen))
         logits.append((judge.verdict(features[-1]) + judge(seen.flip(-1))) / 2)
-    return torch.cat(features), torch.cat(logits)
+    return torch.cat(features).cpu(), torch.cat(logits).cpu()
 
 
 def as_seen(images: Tensor) -> Tensor:

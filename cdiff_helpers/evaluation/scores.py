@@ -70,7 +70,7 @@ def score(
     """
     judge, statistics = judge or load_judge(pick_device()), statistics or load_statistics()
     labels = check_scored(images, labels, allow_few)
-    features, logits = (seen.cpu() for seen in look(judge, images))
+    features, logits = look(judge, images)
     result = {"n": len(images)} | agreement(logits, labels)
     few = len(images) < FEWEST_FOR_DISTANCES and not allow_few
     empty = dict.fromkeys(("judge_fd", "kid", "coverage", "nearest_train"))
@@ -121,7 +121,7 @@ def distances(features: Tensor, statistics: Statistics) -> dict:
 
 def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
     """Of features (N, D): float64 (D,) and (D, D)."""
-    features = features.cpu().double()
+    features = features.double()
     return features.mean(0), features.T.cov()
 
 
@@ -145,7 +145,7 @@ def kernel_distance(features1: Tensor, features2: Tensor) -> float:
 
     Bińkowski et al., eq. 4 with the kernel (x·y / D + 1)³. Unbiased, it may be a little below 0.
     """
-    x, y = features1.cpu().double(), features2.cpu().double()
+    x, y = features1.double(), features2.double()
     within = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in (cubic(x, x), cubic(y, y))]
     return (sum(within) - 2 * cubic(x, y).mean()).item()
 
@@ -161,7 +161,6 @@ def coverage(features: Tensor, real: Tensor, k: int = 5) -> float:
     Naeem et al., eq. 9. Features (N, D) and (M, D). Near 1 where every kind of real picture is
     drawn too; it grows with N, so compare at equal counts.
     """
-    features, real = features.cpu(), real.cpu()
     radii = torch.cdist(real, real).kthvalue(k + 1, dim=1).values  # itself is the first
     return (torch.cdist(real, features).min(1).values < radii).float().mean().item()
 
@@ -175,7 +174,7 @@ def nearest_training(
     set's standard order, or into `among`, where that gives the places of the pictures to look at.
     """
     known = statistics.reduced if among is None else statistics.reduced[among]
-    reduced = features.cpu().float() @ statistics.basis  # (N, 256) -> (N, 64)
+    reduced = features.float() @ statistics.basis  # (N, 256) -> (N, 64)
     found = [torch.cdist(some, known).min(1) for some in reduced.split(500)]
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 

@@ -251,8 +251,10 @@ def load_ema_model(folder: str | Path, device: str | torch.device = "cpu") -> Co
     """
     folder, device = as_folder(folder), pick_device(str(device))
     verified = any((folder / place.format(SUMS)).exists() for place in PLACES)
-    alone = not verified and all((folder / name).is_file() for name in SAMPLED)
-    contents, wrong = read_alone(folder) if alone else read_set(folder, SAMPLED)
+    if not verified and all((folder / name).is_file() for name in SAMPLED):
+        contents, wrong = {name: (folder / name).read_bytes() for name in SAMPLED}, []
+    else:
+        contents, wrong = read_set(folder, SAMPLED)
     with as_written(folder):
         network = json.loads(contents["config.json"])["model"]
         weights = load_tensors(contents["ema.safetensors"])
@@ -261,11 +263,6 @@ def load_ema_model(folder: str | Path, device: str | torch.device = "cpu") -> Co
     if wrong:
         print(f"{folder}: the newest checkpoint is damaged ({wrong[-1]}); this is the one before.")
     return model.eval().requires_grad_(False)
-
-
-def read_alone(folder: Path) -> tuple[dict[str, bytes], list[str]]:
-    """What sampling needs, from a folder without digests."""
-    return {name: (folder / name).read_bytes() for name in SAMPLED}, []
 
 
 @contextmanager
