@@ -13,31 +13,33 @@ from torch import Tensor, nn
 
 from cdiff_helpers.diffusion import (
     DiffusionProcess,
+    TableModule,
     check_is,
     check_pictures,
     check_whole,
     described,
+    may_look,
 )
 
 
 class SinusoidalPositionEmbeddings(nn.Module):
     """Times as waves: t (B,) -> (B, dim), sines then cosines of t at falling frequencies.
 
-    Vaswani et al. 2017, section 3.5. `dim` is even and at least 2; values lie in [-1, 1].
+    Vaswani et al. 2017, section 3.5. `dim` is even and at least 2; float32 values in [-1, 1].
     """
 
     def __init__(self, dim: int):
         super().__init__()
         if not isinstance(dim, int) or dim < 2 or dim % 2:
             raise ValueError(f"dim is {dim!r}; expected an even number of at least 2, such as 64.")
-        half = dim // 2
-        frequencies = torch.exp(-math.log(10_000) * torch.arange(half) / half)  # 1 … 1/10,000
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.half = dim // 2
 
     def forward(self, t: Tensor) -> Tensor:
         if not isinstance(t, Tensor) or t.ndim != 1:
             raise ValueError(f"t is {described(t)}; expected a tensor of times, shape (B,).")
-        angles = t[:, None].float() * self.frequencies[None, :]  # (B, 1) * (1, half) -> (B, half)
+        i = torch.arange(self.half, dtype=torch.float32, device=t.device)  # not the weights' type
+        frequencies = torch.exp(-math.log(10_000) * i / self.half)  # 1 … 1/10,000
+        angles = t[:, None].float() * frequencies[None, :]  # (B, 1) * (1, half) -> (B, half)
         return torch.cat([angles.sin(), angles.cos()], dim=1)  # (B, dim)
 
 
@@ -117,7 +119,7 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-class ConditionalUNet(nn.Module):
+class ConditionalUNet(TableModule):
     """The noise in a picture, given its time and class: eps = model(xt, t, y).
 
     xt: float (B, 3, H, W), H and W multiples of 2 ** len(channels); t: int64 (B,) in 0 … T-1;
@@ -152,8 +154,10 @@ class ConditionalUNet(nn.Module):
 
     def forward(self, xt: Tensor, t: Tensor, y: Tensor) -> Tensor:
         check_inputs(self, xt, t, y)
-        emb = self.time_embedding(t) + self.class_embedding(y)  # (B, emb_dim)
-        v = self.velocity(xt, emb)
+        dtype = self.stem.weight.dtype  # float32, or what .half() and .bfloat16() made of it
+        waves = self.time_embedding[0](t).to(dtype)
+        emb = self.time_embedding[1:](waves) + self.class_embedding(y)  # (B, emb_dim)
+        v = self.velocity(xt.to(dtype), emb)
         with torch.autocast(xt.device.type, enabled=False):
             return velocity_to_noise(v.float(), xt.float(), self.alpha_bar[t])
 
@@ -267,8 +271,7 @@ def check_inputs(model: ConditionalUNet, xt: Tensor, t: Tensor, y: Tensor) -> No
             f"y has shape {tuple(y.shape)} and dtype {y.dtype}; expected one int64 class per "
             f"picture, shape ({len(xt)},). Try torch.full(({len(xt)},), 3)."
         )
-    on_cpu = y.device.type == "cpu" and y.numel()  # elsewhere this look would wait for the device
-    if on_cpu and not 0 <= int(y.min()) <= int(y.max()) <= model.null_class:
+    if may_look(y) and not 0 <= int(y.min()) <= int(y.max()) <= model.null_class:
         raise ValueError(
             f"y holds values from {int(y.min())} to {int(y.max())}; expected 0 … "
             f"{model.null_class - 1}, or null_class = {model.null_class} for no class."

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from cdiff_helpers import load_reference
 from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.sampling import sample_conditional_images
 from cdiff_helpers.unet import (
     ConditionalUNet,
     ConvBlock,
@@ -122,6 +124,69 @@ def test_noise_is_formed_in_float32_under_autocast(small_model):
         eps = small_model(*inputs(small_model))
     assert eps.dtype == torch.float32
     assert torch.allclose(eps, small_model(*inputs(small_model)), atol=0.1)
+
+
+# Measured on the reference: an error in v of at most 0.005 and 0.035
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float16, 0.01), (torch.bfloat16, 0.07)])
+def test_a_network_of_16_bits_says_nearly_the_same_noise(dtype, error, generator):
+    model, _, _ = load_reference()
+    xt = torch.randn(3, 3, 32, 32, generator=generator)
+    t, y = torch.tensor([0, 500, 999]), torch.tensor([3, 5, 10])
+    exact, scale = model(xt, t, y), model.alpha_bar[t].sqrt().view(-1, 1, 1, 1)  # eps = scale v + …
+    eps = model.to(dtype)(xt, t, y)
+    assert model.stem.weight.dtype == dtype and eps.dtype == torch.float32
+    assert ((eps - exact).abs() < error * scale + 1e-6).all()
+    assert torch.equal(model(xt.to(dtype).float(), t, y), model(xt.to(dtype), t, y))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_tables_and_waves_stay_float32_whatever_the_weights_become(dtype):
+    model, process = ConditionalUNet(1, 1000, (4,), emb_dim=64), DiffusionProcess()
+    waves, t = model.time_embedding[0], torch.arange(1000)
+    before, names = waves(t), list(model.state_dict())
+    for module in (model.to(dtype), model.float(), process.to(dtype)):
+        assert torch.equal(module.alpha_bar, DiffusionProcess().alpha_bar)
+        assert torch.equal(waves(t), before) and before.dtype == torch.float32
+    assert list(model.state_dict()) == names and "alpha_bar" not in names
+    assert model.to("meta", dtype).alpha_bar.is_meta
+
+
+def test_a_reference_of_16_bits_draws_nearly_the_same_images():
+    model, process, _ = load_reference()
+    labels = [1, 3, 7, 8]
+    exact = sample_conditional_images(model, process, labels, guidance_scale=2.5)
+    images = sample_conditional_images(model.bfloat16(), process, labels, guidance_scale=2.5)
+    assert (images - exact).abs().mean() < 0.005 and (images - exact).abs().max() < 0.06
+
+
+def exported(model):
+    """The network as one graph, for any number of pictures."""
+    batch = torch.export.Dim("batch")
+    return torch.export.export(model, inputs(model), dynamic_shapes=[{0: batch}] * 3)
+
+
+@pytest.mark.slow
+def test_the_network_is_one_graph_for_any_number_of_pictures(small_model):
+    graph, more = exported(small_model).module(), inputs(small_model, batch=5)
+    assert torch.allclose(graph(*more), small_model(*more), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_network_compiles_without_a_break(small_model):
+    compiled = torch.compile(small_model, backend="aot_eager", fullgraph=True)
+    assert torch.allclose(compiled(*inputs(small_model)), small_model(*inputs(small_model)))
+
+
+@pytest.mark.peer
+def test_onnx_runtime_says_the_same_noise(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, _, _ = load_reference()
+    torch.onnx.export(exported(model), dynamo=True).save(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    more = inputs(model, batch=5)
+    names = [each.name for each in session.get_inputs()]
+    (eps,) = session.run(None, {name: x.numpy() for name, x in zip(names, more)})
+    assert names == ["xt", "t", "y"] and abs(eps - model(*more).numpy()).max() < 1e-4
 
 
 @pytest.mark.parametrize(
