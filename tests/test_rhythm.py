@@ -36,14 +36,14 @@ def test_a_notebook_opens_with_title_links_promise_and_imports(path):
     title, promise, bootstrap, imports = cells(path)[:4]
     number = NAMES.index(path.stem)
     assert title.source.startswith(f"# {path.stem[:2]} · ")
-    for neighbour in NAMES[max(number - 1, 0) : number + 2]:
-        assert f"{neighbour}.ipynb" in title.source
-    assert "colab.research.google.com" in title.source and "@@" not in title.source
+    for neighbor in {*NAMES[max(number - 1, 0) : number + 2]} - {path.stem}:
+        assert f"]({neighbor}.ipynb)" in title.source
+    assert "@@" not in title.source
     assert re.search(r"\d.*(minute|second)", title.source), "how long does it take?"
     assert promise.source.startswith("**You will be able to**")
     assert len(re.findall(r"^- ", promise.source, flags=re.M)) == 3
     assert bootstrap.id == "bootstrap"
-    assert len([line for line in bootstrap.source.split("\n") if line]) == 5
+    assert len([line for line in bootstrap.source.split("\n") if line]) <= 9
     assert imports.cell_type == "code" and "import" in imports.source
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import lab
 from notebooks import HOUSE, NAMES, NOTEBOOKS, cells
-from tools import site
+from tools import publish, site
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
         self.anchors |= {given["id"]} if "id" in given else set()
-        if tag == "a":
+        if tag == "a" and "href" in given:
             self.links.append(given["href"])
         if tag in ("img", "script", "source", "iframe", "video") and "src" in given:
             self.loaded.append(given["src"])
@@ -105,14 +105,66 @@ def test_the_chapters_follow_each_other(pages):
         assert f'rel="prev" href="{before}.html"' in (pages / f"{after}.html").read_text("utf-8")
 
 
+README = """\
+# A course
+
+<!-- published: python -m tools.publish -->
+<!-- /published -->
+
+Read [the license](LICENSE).
+
+## The notebooks
+
+[01](notebooks/01_libraries_and_gpu.ipynb) and [02](notebooks/02_dataset.ipynb)
+"""
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A course that is unpublished, with a short README."""
+    (tmp_path / "house" / "notebooks").mkdir(parents=True)
+    for path in [*NOTEBOOKS, HOUSE / "LICENSE", HOUSE / "pyproject.toml"]:
+        shutil.copy(path, tmp_path / "house" / path.relative_to(HOUSE))
+    (tmp_path / "house" / "README.md").write_text(README, encoding="utf-8")
+    publish.publish(tmp_path / "house", None)
+    return tmp_path / "house"
+
+
+def test_unpublished_pages_link_to_pages_alone(house, tmp_path):
+    front, *_ = pages = site.build(house, tmp_path / "out")
+    links = {target.partition("#")[0] for page in pages for target in Page(page).links}
+    assert not {link for link in links if "github" in link or "colab" in link}
+    assert {link for link in links if ":" not in link} - {""} == {page.name for page in pages}
+    text = front.read_text(encoding="utf-8")
+    assert "Read <a>the license</a>." in text and "take the notebooks.</p>" in text
+    assert "<!--" not in text
+    for page in pages:
+        assert "github.com" not in page.read_text(encoding="utf-8")
+
+
+def test_published_pages_link_to_the_files_at_the_tag(house, tmp_path):
+    publish.publish(house, publish.Address("own/course", "v3"))
+    front, *chapters = site.build(house, tmp_path / "out")
+    assert "https://github.com/own/course/blob/v3/LICENSE" in Page(front).links
+    assert f"{NAMES[1]}.html" in Page(front).links and Page(front).loaded == ["course.css"]
+    for page in (front, *chapters):
+        assert Page(page).links[-1] == "https://github.com/own/course"
+    for name, page in zip(NAMES, chapters):
+        colab = "https://colab.research.google.com/github/own/course/blob/v3"
+        assert f"{colab}/notebooks/{name}.ipynb" in Page(page).links
+
+
+def test_a_readme_without_a_table_of_notebooks_is_named(house, tmp_path):
+    text = README.replace("## The notebooks", "## Others")
+    (house / "README.md").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="no section '## The notebooks'"):
+        site.build(house, tmp_path / "out")
+
+
 @pytest.mark.parametrize("fault", ["link", "alt"])
 def test_a_fault_is_named_with_its_notebook_and_cell_and_nothing_is_built(
-    fault, tmp_path, monkeypatch, capsys
+    fault, house, tmp_path, monkeypatch, capsys
 ):
-    house = tmp_path / "house"
-    (house / "notebooks").mkdir(parents=True)
-    for path in [*NOTEBOOKS, HOUSE / "README.md"]:
-        shutil.copy(path, house / path.relative_to(HOUSE))
     path = house / "notebooks" / NOTEBOOKS[2].name
     notebook = nbformat.read(path, as_version=4)
     if fault == "link":
@@ -128,7 +180,6 @@ def test_a_fault_is_named_with_its_notebook_and_cell_and_nothing_is_built(
         output.metadata = {}
     nbformat.write(notebook, path)
     monkeypatch.setattr(site, "HOUSE", house)
-    monkeypatch.setattr(site, "address", lambda _: ("a/b", "main"))
     assert site.main(["--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
     assert f"{path.name}, cell {cell.id}" in said and not (tmp_path / "out").exists()

@@ -27,7 +27,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from tools.publish import address
+from tools.publish import REGION, recorded
 
 HOUSE = Path(__file__).resolve().parent.parent
 PAGES = Path(__file__).with_name("site_pages")
@@ -41,6 +41,7 @@ class Chapter:
     """One notebook as a page: its cells in HTML, and what has to be checked of them."""
 
     path: Path
+    house: Path
     title: str = ""
     sections: list[tuple[str, str]] = field(default_factory=list)  # anchor, words
     cells: list[dict] = field(default_factory=list)
@@ -91,12 +92,12 @@ def text_cell(chapter: Chapter, cell: NotebookNode, parser: MarkdownIt) -> dict:
     body = parser.renderer.render(tokens, parser.options, {})
     return {
         "kind": "text",
-        "html": re.sub(r'href="([^"]*)"', lambda m: link(chapter, cell, m), body),
+        "html": re.sub(r' href="([^"]*)"', lambda m: link(chapter, cell, m), body),
     }
 
 
 def link(chapter: Chapter, cell: NotebookNode, found: re.Match) -> str:
-    """The href of a page for that of a notebook; other files are read where they are published."""
+    """The href of a page for that of a notebook; other files have one where they are published."""
     target, _, anchor = found[1].partition("#")
     if not target or re.match(r"[a-z]+:", target):
         return found[0]
@@ -105,10 +106,11 @@ def link(chapter: Chapter, cell: NotebookNode, found: re.Match) -> str:
         chapter.faults.append(f"{chapter.path.name}, cell {cell.id}: no {target} to link to")
         return found[0]
     anchor = anchor and f"#{anchor}"
-    if place.suffix == ".ipynb" and place.parent == chapter.path.parent:
-        return f'href="{place.with_suffix(".html").name}{anchor}"'
-    repo, branch = address(HOUSE)
-    return f'href="https://github.com/{repo}/blob/{branch}/{place.relative_to(HOUSE).as_posix()}"'
+    if place.suffix == ".ipynb":
+        return f' href="{place.with_suffix(".html").name}{anchor}"'
+    address = recorded(chapter.house)
+    name = place.relative_to(chapter.house.resolve()).as_posix()
+    return f' href="{address.file(name)}"' if address else ""
 
 
 def code_cell(chapter: Chapter, cell: NotebookNode) -> dict:
@@ -160,9 +162,9 @@ def png_size(content: str) -> str:
     return f'width="{width}" height="{height}"'
 
 
-def chapter_of(path: Path, parser: MarkdownIt) -> Chapter:
+def chapter_of(path: Path, house: Path, parser: MarkdownIt) -> Chapter:
     """A notebook as a chapter; the cell that only finds the course is left out."""
-    chapter = Chapter(path)
+    chapter = Chapter(path, house)
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "markdown":
             chapter.cells.append(text_cell(chapter, cell, parser))
@@ -173,13 +175,13 @@ def chapter_of(path: Path, parser: MarkdownIt) -> Chapter:
 
 def front(house: Path, parser: MarkdownIt) -> str:
     """The index page's text: the README's beginning and its table of notebooks."""
-    text = (house / "README.md").read_text(encoding="utf-8")
-    opening = text.split("## Start")[0].split("\n", 1)[1]
-    table = text[text.index("## The notebooks") :].split("\n## ", 2)[0]
-    chapter = Chapter(house / "README.md")
-    cell = nbformat.v4.new_markdown_cell(opening + table)
-    body = text_cell(chapter, cell, parser)["html"]
-    body = re.sub(r'href="https://github[^"]*/notebooks/(\w+)\.ipynb"', r'href="\1.html"', body)
+    text = REGION.sub("", (house / "README.md").read_text(encoding="utf-8"))
+    opening, *sections = re.split(r"^(?=## )", text, flags=re.M)
+    table = [section for section in sections if section.startswith("## The notebooks")]
+    if not table:
+        raise ValueError("README.md has no section '## The notebooks' for the index page.")
+    cell = nbformat.v4.new_markdown_cell(opening.split("\n", 1)[1] + table[0])
+    body = text_cell(Chapter(house / "README.md", house), cell, parser)["html"]
     return body.replace('src="images/', 'src="')
 
 
@@ -193,11 +195,11 @@ def styles() -> str:
 def build(house: Path, out: Path) -> list[Path]:
     """Write the pages into a folder: their paths. Raises ValueError that names each fault."""
     parser = markdown()
-    chapters = [chapter_of(p, parser) for p in sorted((house / "notebooks").glob("*.ipynb"))]
+    chapters = [chapter_of(p, house, parser) for p in sorted(house.glob("notebooks/*.ipynb"))]
     if faults := [fault for chapter in chapters for fault in chapter.faults]:
         raise ValueError("the pages were not built:\n" + "\n".join(faults))
     templates = Environment(loader=FileSystemLoader(PAGES), trim_blocks=True, lstrip_blocks=True)
-    shared = {"chapters": chapters, "repo": address(HOUSE)[0]}
+    shared = {"chapters": chapters, "address": recorded(house)}
     out.mkdir(parents=True, exist_ok=True)
     pages = {"index.html": {"body": front(house, parser), "title": "A course on diffusion"}}
     for i, chapter in enumerate(chapters):
