@@ -1,4 +1,4 @@
-"""A notebook's first cell finds the course, or installs it where there is none."""
+"""A notebook's first cell finds the course, and else says how to get it, or installs it."""
 
 import subprocess
 import sys
@@ -7,50 +7,70 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from notebooks import HOUSE, NOTEBOOKS, as_python, cells
+from notebooks import HOUSE, NOTEBOOKS, as_python
+from tools.publish import Address, first_cell
 
-CELL = as_python(cells(NOTEBOOKS[0], "code")[0])
+PUBLISHED = Address("owner/course", "v0.2.0")
+STATES = pytest.mark.parametrize("address", [None, PUBLISHED], ids=["unpublished", "published"])
+REMEDY = (
+    "The course's package is missing: in JupyterLab, upload the course's whole folder and open this"
+    " notebook there. On Colab or Kaggle, upload the course's wheel (`pip wheel --no-deps .` in "
+    "that folder builds it) and `%pip install` its path in a cell above."
+)
 RECORDING = """
 class Shell:
-    def run_line_magic(self, *words):
-        print("asked for:", *words)
+    def run_line_magic(self, *request):
+        print("asked for:", *request)
 def get_ipython():
     return Shell()
 """
 
 
-def first_cell(folder, *places):
-    """What the cell asks IPython for, in a Python that sees nothing but these places."""
+def run_alone(address, folder, *places):
+    """Run the first cell in a Python that sees nothing but these places: its process."""
     folder.mkdir(parents=True, exist_ok=True)
+    cell = as_python(nbformat.v4.new_code_cell(first_cell(address)))
     known = f"import sys\nsys.path += {[str(place) for place in places]}\n"
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", known + RECORDING + CELL],
+    return subprocess.run(
+        [sys.executable, "-I", "-S", "-c", known + RECORDING + cell],
         cwd=folder, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
-def test_the_course_beside_the_notebook_is_found(tmp_path):
+def is_silent(done):
+    return (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@STATES
+def test_the_course_beside_the_notebook_is_found(address, tmp_path):
     (tmp_path / "cdiff_helpers").mkdir()
     (tmp_path / "cdiff_helpers" / "__init__.py").touch()
-    assert first_cell(tmp_path / "notebooks") == ""
+    assert is_silent(run_alone(address, tmp_path / "notebooks"))
 
 
-def test_an_installed_course_is_found(tmp_path):
+@STATES
+def test_an_installed_course_is_found(address, tmp_path):
     (tmp_path / "site" / "cdiff_helpers").mkdir(parents=True)
     (tmp_path / "site" / "cdiff_helpers" / "__init__.py").touch()
-    assert first_cell(tmp_path / "alone", tmp_path / "site") == ""
+    assert is_silent(run_alone(address, tmp_path / "alone", tmp_path / "site"))
 
 
-def test_a_lone_notebook_installs_it_and_replaces_nothing(tmp_path):
-    asked = first_cell(tmp_path / "alone")
-    assert asked.startswith("asked for: pip install --quiet https://github.com/")
-    assert asked.endswith(".zip") and "--upgrade" not in asked and "--force" not in asked
+def test_a_lone_notebook_of_an_unpublished_course_says_how_to_get_it(tmp_path):
+    done = run_alone(None, tmp_path / "alone")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.splitlines()[-1] == f"ModuleNotFoundError: {REMEDY}"
+    assert done.stderr.count("File ") == 1  # one frame, the cell's own
+
+
+def test_a_lone_notebook_of_a_published_course_installs_the_tag_and_replaces_nothing(tmp_path):
+    done = run_alone(PUBLISHED, tmp_path / "alone")
+    zipped = "https://github.com/owner/course/archive/refs/tags/v0.2.0.zip"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"asked for: pip install --quiet {zipped}\n"
 
 
 @pytest.mark.slow
-def test_a_lone_notebook_on_a_colab_installs_the_course_and_runs(tmp_path):
+def test_a_published_notebook_on_a_colab_installs_the_course_and_runs(tmp_path):
     """A new environment with a torch that is there already, google.colab, and nothing beside."""
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
@@ -58,10 +78,11 @@ def test_a_lone_notebook_on_a_colab_installs_the_course_and_runs(tmp_path):
     there = Path(nbformat.__file__).parent.parent  # torch, IPython …; an editable course is no part
     (site / "platform.pth").write_text(f"{there}\n")
     done = subprocess.run(
-        [str(environment / "bin" / "python"), "tools/alone.py", "--as", "colab", NOTEBOOKS[0]],
+        [environment / "bin" / "python", "-m", "tools.alone", "--as", "colab", NOTEBOOKS[0]],
         cwd=HOUSE, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    assert '"GET /owner/course/archive/refs/tags/v0.zip HTTP/1.1" 200' in done.stderr
     assert f"{NOTEBOOKS[0].name}: " in done.stdout and "as before" in done.stdout
     assert (site / "cdiff_helpers" / "__init__.py").is_file()  # the cell has put it here
     assert not list(site.glob("torch*")) and not list(site.glob("numpy*"))

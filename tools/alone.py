@@ -1,9 +1,9 @@
-"""Run each notebook alone, as on a platform: python tools/alone.py [--as colab] [NOTEBOOK …]
+"""Run each notebook alone, as on a platform: python -m tools.alone [--as colab] [NOTEBOOK …]
 
-In the Python that runs this, from which an installed course is removed first: the notebook's file
-lies in an empty folder, its first cell installs the course (this checkout, as the zip that a host
-of code would hand out, in place of the published one), and all its cells are run at the reduced
-preset. What was installed before, torch above all, must be there unchanged afterwards.
+In the Python that runs this, from which an installed course is removed first: the notebook lies
+in an empty folder, as it would be published, its first cell installs the course (this checkout, as
+a zip that a server on this machine hands out in place of the code host), and all its cells are run
+at the reduced preset. What was installed before, torch above all, must be unchanged afterwards.
 """
 
 import argparse
@@ -12,13 +12,20 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+
+from tools import publish
 
 HOUSE = Path(__file__).resolve().parent.parent
 MARKS = {
@@ -27,27 +34,38 @@ MARKS = {
     "nowhere": {},
 }
 LEFT_OUT = ("notebooks/", "benchmarks/", "tests/", "images/")
+HOST = "https://github.com"
+ADDRESS = publish.Address("owner/course", "v0")
 
 
-def archive(path: Path) -> str:
-    """The project as a zip with one folder in it, as hosts of code make them: its address."""
+def archive(path: Path) -> None:
+    """Write the project as a zip with one folder in it, as hosts of code make them."""
+    path.parent.mkdir(parents=True)
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=HOUSE, capture_output=True, text=True, check=True
     )
     with zipfile.ZipFile(path, "w") as made:
         for name in filter(None, listed.stdout.split("\0")):
             if (HOUSE / name).is_file() and not name.startswith(LEFT_OUT):
-                made.write(HOUSE / name, f"course-main/{name}")
-    return path.as_uri()
+                made.write(HOUSE / name, f"course-0/{name}")
 
 
-def lone_copy(path: Path, folder: Path, address: str) -> Path:
-    """The notebook alone in a folder, its first cell asking that address for the course."""
-    text = path.read_text(encoding="utf-8")
-    start = text.index("https://github.com", text.index("%pip install"))
-    end = text.index(".zip", start) + len(".zip")
+@contextmanager
+def host(folder: Path) -> Iterator[str]:
+    """Serve the zip of the course as a code host does: the address in place of the host's."""
+    archive(folder / ADDRESS.archive.removeprefix(f"{HOST}/"))
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def lone_copy(path: Path, folder: Path, server: str) -> Path:
+    """The notebook as published, alone in a folder, asking that server for the course."""
+    text = publish.rendered(path.name, path.read_text(encoding="utf-8"), ADDRESS)
     copy = folder / path.name
-    copy.write_text(text[:start] + address + text[end:], encoding="utf-8")
+    copy.write_text(text.replace(HOST, server), encoding="utf-8")
     return copy
 
 
@@ -72,11 +90,11 @@ def remove_course() -> None:
     subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
 
 
-def run(path: Path, address: str) -> float:
+def run(path: Path, server: str) -> float:
     """Run a copy of the notebook in an empty folder: seconds. Raises CellExecutionError."""
     remove_course()
     with tempfile.TemporaryDirectory() as folder:
-        copy = lone_copy(path, Path(folder), address)
+        copy = lone_copy(path, Path(folder), server)
         start = time.monotonic()
         client = NotebookClient(
             nbformat.read(copy, as_version=4), timeout=600, kernel_name="python3",
@@ -92,6 +110,7 @@ def main() -> int:
     parser.add_argument("--as", dest="platform", choices=MARKS, default="nowhere")
     args = parser.parse_args()
     os.environ |= MARKS[args.platform] | {"CDIFF_PRESET": "reduced", "OMP_NUM_THREADS": "2"}
+    os.environ["NO_PROXY"] = "127.0.0.1"
     os.environ.pop("PYTHONPATH", None)
     before = installed()
     with tempfile.TemporaryDirectory() as name:
@@ -100,9 +119,9 @@ def main() -> int:
         if args.platform == "colab":
             stand_in(folder / "colab")
             os.environ["PYTHONPATH"] = str(folder / "colab")
-        address = archive(folder / "course.zip")
-        for path in args.notebooks or sorted((HOUSE / "notebooks").glob("*.ipynb")):
-            print(f"{path.name}: {run(path, address):.0f} s", flush=True)
+        with host(folder / "host") as server:
+            for path in args.notebooks or sorted((HOUSE / "notebooks").glob("*.ipynb")):
+                print(f"{path.name}: {run(path, server):.0f} s", flush=True)
     after = installed()
     changed = {name for name in before if after.get(name) != before[name]}
     for name in sorted(changed):
