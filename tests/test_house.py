@@ -148,16 +148,6 @@ def test_the_readme_gives_both_commands_and_all_notebooks():
         assert (HOUSE / target).exists(), target
 
 
-def test_every_file_is_installed_with_the_package():
-    settings = tomllib.loads((HOUSE / "pyproject.toml").read_text())["tool"]["setuptools"]
-    patterns = settings["package-data"]["cdiff_helpers"]
-    packed = {file for pattern in patterns for file in PACKAGE.glob(pattern) if file.is_file()}
-    files = {file for file in PACKAGE.rglob("*") if file.is_file() and file.suffix != ".pyc"}
-    assert {file for file in files if file.suffix != ".py"} == packed
-    folders = {".".join(path.parent.relative_to(HOUSE).parts) for path in MODULES}
-    assert folders == set(settings["packages"])
-
-
 def test_nothing_shows_matplotlib_through_an_output_widget():
     for path in MODULES:
         tree = ast.parse(path.read_text())
