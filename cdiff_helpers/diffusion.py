@@ -27,19 +27,7 @@ def cosine_alpha_bar(num_steps: int, s: float = 0.008) -> Tensor:
     return f / math.cos(s / (1 + s) * math.pi / 2) ** 2
 
 
-class TableModule(nn.Module):
-    """A module whose tables, its buffers, keep their type: .half() and the like change weights."""
-
-    def _apply(self, fn, recurse=True):
-        tables = dict(self._buffers)
-        super()._apply(fn, recurse)
-        for name, table in tables.items():
-            if self._buffers[name].dtype != table.dtype:
-                self._buffers[name] = table.to(self._buffers[name].device)
-        return self
-
-
-class DiffusionProcess(TableModule):
+class DiffusionProcess(nn.Module):
     """The forward process q and its tables `betas`, `alphas`, `alpha_bar`: float32 (T,).
 
     Pictures are float (B, C, H, W) in [-1, 1], t is int64 (B,) in 0 … T-1. `betas` (T,) in (0, 1)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from cdiff_helpers.diffusion import (
     DiffusionProcess,
-    TableModule,
     check_is,
     check_pictures,
     check_whole,
@@ -117,6 +116,18 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class TableModule(nn.Module):
+    """A module whose tables, its buffers, keep their type: .half() and the like change weights."""
+
+    def _apply(self, fn, recurse=True):
+        tables = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, table in tables.items():
+            if self._buffers[name].dtype != table.dtype:
+                self._buffers[name] = table.to(self._buffers[name].device)
+        return self
 
 
 class ConditionalUNet(TableModule):
