@@ -73,6 +73,6 @@ def finish(name: str, about: dict, rows: list[list], keys: dict, figure: Figure,
     if write:
         RESULTS.mkdir(exist_ok=True)
         result = {"machine": about, "rows": rows, **keys}
-        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         figure.savefig(RESULTS / f"{name}.png", dpi=100)
     print(json.dumps(keys | {"machine": about}))

@@ -93,11 +93,13 @@ class Lab:
             extension, part = name.split("/")
             settings = home / "config/lab/user-settings/@jupyterlab" / extension
             settings.mkdir(parents=True, exist_ok=True)
-            (settings / f"{part}.jupyterlab-settings").write_text(json.dumps(values))
+            (settings / f"{part}.jupyterlab-settings").write_text(
+                json.dumps(values), encoding="utf-8"
+            )
         folders = {f"JUPYTER_{kind.upper()}_DIR": str(home / kind) for kind in FOLDERS}
         command = [sys.executable, "-m", "jupyterlab", *OPTIONS, f"--ServerApp.root_dir={folder}"]
         command.append(f"--LabApp.workspaces_dir={home / 'workspaces'}")
-        with (home / "server.log").open("w") as log:
+        with (home / "server.log").open("w", encoding="utf-8") as log:
             self.process = psutil.Popen(
                 command, cwd=folder, env=os.environ | folders, stdout=log, stderr=log
             )
@@ -113,10 +115,12 @@ class Lab:
         while time.monotonic() < end and self.process.poll() is None:
             for file in (self.home / "runtime").glob("jpserver-*.json"):
                 with contextlib.suppress(json.JSONDecodeError):  # it is being written
-                    about = json.loads(file.read_text())
+                    about = json.loads(file.read_text(encoding="utf-8"))
                     return about["url"], about["token"]
             time.sleep(0.1)
-        raise RuntimeError(f"JupyterLab did not start:\n{(self.home / 'server.log').read_text()}")
+        raise RuntimeError(
+            f"JupyterLab did not start:\n{(self.home / 'server.log').read_text(encoding='utf-8')}"
+        )
 
     def kernels(self) -> list[psutil.Process]:
         """The processes of the kernels that run, oldest first."""

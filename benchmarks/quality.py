@@ -191,7 +191,7 @@ def score_both(folder: Path, write: bool) -> None:
     labels = torch.arange(SAMPLES) % 10
     model = peer_network().eval()
     model.load_state_dict(load_file(folder / "peer.safetensors"))
-    record = json.loads((folder / "record.json").read_text())
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     drawn = {"diffusers' example, DDIM 50": draw_peer(model, labels)}
     own = ConditionalUNet().eval()
     own.load_state_dict(load_file(folder / record["snapshots"][-1]["weights"]))

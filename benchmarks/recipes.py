@@ -106,13 +106,13 @@ def plan(folder: Path, minutes: float) -> None:
             updates[name] = updates["base"]
     folder.mkdir(parents=True, exist_ok=True)
     written = {"minutes": minutes, "updates": updates, "seconds_per_update": seconds}
-    (folder / "plan.json").write_text(json.dumps(written, indent=1))
+    (folder / "plan.json").write_text(json.dumps(written, indent=1), encoding="utf-8")
     print(json.dumps(written, indent=1))
 
 
 def train_arm(folder: Path, name: str) -> None:
     """Train one arm as planned, and note the minutes it took."""
-    updates = json.loads((folder / "plan.json").read_text())["updates"][name]
+    updates = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["updates"][name]
     state = ARMS[name].start(updates)
     loader = ResidentLoader(load_cifar10(), state.config.batch_size, state.config.seed)
     steps = train(state, DiffusionProcess(), loader)
@@ -120,7 +120,7 @@ def train_arm(folder: Path, name: str) -> None:
     for _ in checkpointed(steps, state, folder / name, every_seconds=300):
         pass
     minutes = (time.monotonic() - since) / 60
-    (folder / name / "minutes.json").write_text(json.dumps(minutes))
+    (folder / name / "minutes.json").write_text(json.dumps(minutes), encoding="utf-8")
     print(
         f"{name}: {updates} updates, {minutes:.1f} minutes, loss {state.losses[-100:].mean():.4f}"
     )
@@ -130,7 +130,7 @@ def score_arm(folder: Path, name: str, weights: str = "ema") -> dict:
     """The judge's scores of an arm's averaged or raw weights, kept in its folder."""
     path = folder / name / f"scores_{weights}.json"
     if path.exists():
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     state = load_checkpoint(folder / name, model=ARMS[name].start(1).model)
     model = {"ema": state.ema.model, "raw": state.model}[weights]
     labels = torch.arange(SAMPLES) % 10
@@ -141,7 +141,7 @@ def score_arm(folder: Path, name: str, weights: str = "ema") -> dict:
     scores = score(images, labels, judge=load_judge())
     seen = state.index * state.config.batch_size
     scores |= {"arm": name, "weights": weights, "images_seen": seen}
-    path.write_text(json.dumps(scores, indent=1))
+    path.write_text(json.dumps(scores, indent=1), encoding="utf-8")
     return scores
 
 
@@ -153,7 +153,7 @@ def score_all(folder: Path, write: bool) -> None:
         ["arm", "weights", "images seen", "minutes", "agreement", "judge-FD", "KID", "coverage"]
     ]
     for s in scores:
-        minutes = json.loads((folder / s["arm"] / "minutes.json").read_text())
+        minutes = json.loads((folder / s["arm"] / "minutes.json").read_text(encoding="utf-8"))
         seen = f"{s['images_seen']:,}"
         of_set = [f"{s[key]:.4f}" for key in ("agreement", "judge_fd", "kid", "coverage")]
         rows.append([s["arm"], s["weights"], seen, f"{minutes:.1f}", *of_set])
@@ -163,7 +163,10 @@ def score_all(folder: Path, write: bool) -> None:
         f"{SAMPLES:,} samples at guidance scale {GUIDANCE} after ten minutes of training",
     )
     keys = {"questions": {name: arm.question for name, arm in ARMS.items()}}
-    keys |= {"plan": json.loads((folder / "plan.json").read_text()), "samples": SAMPLES}
+    keys |= {
+        "plan": json.loads((folder / "plan.json").read_text(encoding="utf-8")),
+        "samples": SAMPLES,
+    }
     finish("recipes", machine(), rows, keys | {"guidance_scale": GUIDANCE}, figure, write)
 
 

@@ -165,7 +165,7 @@ def memory_growth(area: Area, slider: Slider, kernel, moves: int) -> float:
 def browser_version() -> str:
     """What the browser calls itself."""
     command = [browser_path(), "--version"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, encoding="utf-8").stdout.strip()
 
 
 def rows_of(taken: dict, blank: dict) -> list[list]:

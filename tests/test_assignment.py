@@ -319,7 +319,9 @@ def test_a_class_of_forty_is_marked_in_one_batch(tmp_path):
     command = ["mark", str(tmp_path / "class"), "--out", str(out), "--notebooks", "03"]
     assert assignment.main([*command, "--hidden", HIDDEN, "--seed", "11", "--timeout", "5"]) == 0
     assert time.monotonic() - began < 600
-    rows = {row["student"]: row for row in csv.DictReader(out.read_text().splitlines())}
+    rows = {
+        row["student"]: row for row in csv.DictReader(out.read_text(encoding="utf-8").splitlines())
+    }
     wrong = {}
     for name, (_, points, flag) in CLASS.items():
         row = rows[name]
@@ -327,7 +329,9 @@ def test_a_class_of_forty_is_marked_in_one_batch(tmp_path):
             wrong[name] = (points, flag, row)
         assert (tmp_path / "out" / "feedback" / f"{name}.md").is_file()
     assert not wrong
-    left = subprocess.run(["pgrep", "-f", "sleep 987"], capture_output=True, text=True).stdout
+    left = subprocess.run(
+        ["pgrep", "-f", "sleep 987"], capture_output=True, encoding="utf-8"
+    ).stdout
     assert not left and not (HOUSE.parent / "written-by-an-answer").exists()
 
 

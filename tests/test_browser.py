@@ -333,7 +333,7 @@ def test_the_keyboard_alone_goes_step_by_step(scratch):
 def test_an_exported_film_needs_no_kernel_and_no_server(scratch, browser, lab, shots):
     scratch.command("docmanager:save")
     command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", scratch.path]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     page = browser.new_page()
     page.add_init_script(path=HOUSE / "benchmarks/watch.js")

@@ -329,8 +329,8 @@ def test_a_runs_folder_holds_what_the_readme_says(batches, short_process, tmp_pa
     names = {path.name for path in folder.iterdir()}
     assert names == {*FILES, SUMS, "previous"}
     assert {path.name for path in (folder / "previous").iterdir()} == {*FILES, SUMS}
-    assert json.loads((folder / "losses.json").read_text()) == state.losses.tolist()
-    config = json.loads((folder / "config.json").read_text())
+    assert json.loads((folder / "losses.json").read_text(encoding="utf-8")) == state.losses.tolist()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert config["training"]["num_updates"] == 2 and config["model"]["channels"] == [4]
     assert torch.__version__ in config["code"]
     for name, model in (("model", state.model), ("ema", state.ema.model)):
@@ -340,7 +340,9 @@ def test_a_runs_folder_holds_what_the_readme_says(batches, short_process, tmp_pa
 
 def test_the_digests_are_those_of_sha256sum(tmp_path):
     save_checkpoint(tmp_path, fresh(TrainConfig(num_updates=2), **TINY))
-    done = subprocess.run(["sha256sum", "-c", SUMS], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        ["sha256sum", "-c", SUMS], cwd=tmp_path, capture_output=True, encoding="utf-8"
+    )
     assert done.returncode == 0 and done.stdout.count(": OK") == len(FILES)
 
 
@@ -384,7 +386,7 @@ def test_a_damaged_run_is_named(name, tmp_path):
 def test_a_missing_run_and_a_folder_that_cannot_be_written_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no run in .*nowhere"):
         load_checkpoint(tmp_path / "nowhere")
-    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
     with pytest.raises(OSError, match=r"could not be saved in .*file.*Choose another"):
         save_checkpoint(tmp_path / "file", fresh(TrainConfig(num_updates=2)))
 
@@ -615,7 +617,7 @@ def test_twenty_kills_and_the_run_ends_as_if_there_had_been_none(tmp_path, bundl
 def start_run(folder, every_seconds):
     """A process that trains into the folder; returns when its loop has begun."""
     command = [sys.executable, runs.__file__, str(folder), str(every_seconds)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
     for line in child.stdout:
         if line == "training\n":
             return child

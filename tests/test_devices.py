@@ -221,7 +221,7 @@ def test_sampling_needs_two_files_of_a_run(bundle, tmp_path, capsys):
     assert main([*words, "--out", str(tmp_path / "x.png"), "--device", "cpu"]) == 0
     assert main(["train", "--out", str(tmp_path / "two"), "--source", "bundled"]) == 2
     assert "holds a run already" in capsys.readouterr().err
-    (tmp_path / "two" / "config.json").write_text('{"model": {"depth": 3}}')
+    (tmp_path / "two" / "config.json").write_text('{"model": {"depth": 3}}', encoding="utf-8")
     with pytest.raises(ValueError, match="was not written by save_checkpoint"):
         load_ema_model(tmp_path / "two")
     (tmp_path / "run" / "ema.safetensors").write_bytes(b"damaged")
@@ -450,7 +450,9 @@ def test_the_gpus_tests_start_where_there_is_no_jupyter(tmp_path):
     assert not (tmp_path / "nbformat").exists() and not (tmp_path / "xdist").exists()
     command = [sys.executable, "-S", "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, cwd=HOUSE, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=HOUSE, env=environment, capture_output=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Jupyter is not installed" in done.stdout
     assert re.search(r"7 (skipped|passed)", done.stdout), done.stdout
@@ -474,4 +476,4 @@ def test_the_shell_trains_goes_on_draws_and_scores(device, tmp_path, capsys):
         assert image.size[0] > 32
     words = ["evaluate", "--num-images", "20", "--allow-few", "--num-steps", "2", "--json", scores]
     assert main(list(map(str, words))) == 0
-    assert 0 <= json.loads(scores.read_text())["agreement"] <= 1
+    assert 0 <= json.loads(scores.read_text(encoding="utf-8"))["agreement"] <= 1

@@ -44,7 +44,7 @@ def definitions(tree):
 def test_imports_point_up_the_table_only(path):
     imported = {
         node.module.split(".")[1]
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom) and node.module.startswith("cdiff_helpers.")
     }
     allowed = MAY_IMPORT[NAMES[path]] | EXCEPTIONS.get(str(path.relative_to(PACKAGE)), set())
@@ -54,13 +54,13 @@ def test_imports_point_up_the_table_only(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_public_names_say_what_you_get_and_functions_are_short(path):
-    for node in definitions(ast.parse(path.read_text())):
+    for node in definitions(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 45, f"{node.name} is long"
             plain = [a.arg for a in node.args.posonlyargs + node.args.args]
             required = len(plain) - len(node.args.defaults) - ("self" in plain[:1])
             assert required <= 6, f"{node.name} takes {plain}"
-    for node in ast.parse(path.read_text()).body:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{path.stem}.{node.name} has no docstring"
 
@@ -71,7 +71,7 @@ def test_every_idea_is_defined_once():
     for path in (path for path in MODULES if path.stem != "__main__"):
         if NAMES[path] == "checks":
             continue
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name != "__getattr__":
                 assert node.name not in homes, f"{node.name} in {homes[node.name]} and {path.stem}"
                 homes[node.name] = path.stem
@@ -84,7 +84,7 @@ def test_every_idea_is_defined_once():
 
 def test_no_cell_has_drifted_from_the_package():
     done = subprocess.run(
-        [sys.executable, "tools/weave.py"], cwd=HOUSE, capture_output=True, text=True
+        [sys.executable, "tools/weave.py"], cwd=HOUSE, capture_output=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stdout
 
@@ -99,7 +99,7 @@ def test_a_drifted_cell_is_named_and_mended(tmp_path, monkeypatch):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(header + "\nold = 1")])
     nbformat.write(notebook, tmp_path / "x.ipynb")
     assert weave.weave(tmp_path / "x.ipynb", write=False) == [header]
-    assert "old = 1" in (tmp_path / "x.ipynb").read_text()
+    assert "old = 1" in (tmp_path / "x.ipynb").read_text(encoding="utf-8")
     assert weave.weave(tmp_path / "x.ipynb", write=True) == [header]
     assert weave.weave(tmp_path / "x.ipynb", write=False) == []
     mended = cells(tmp_path / "x.ipynb")[0].source
@@ -109,37 +109,41 @@ def test_a_drifted_cell_is_named_and_mended(tmp_path, monkeypatch):
 
 
 def test_the_two_lists_of_dependencies_agree():
-    lines = (HOUSE / "requirements.txt").read_text().splitlines()
+    lines = (HOUSE / "requirements.txt").read_text(encoding="utf-8").splitlines()
     entries = [line for line in lines if line and not line.startswith("#")]
     assert all(re.search(r"\S\s+# .{8,}", line) for line in entries), (
         "each line says what it is for"
     )
     listed = {line.split("#")[0].strip() for line in entries}
-    own = set(tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]["dependencies"])
+    own = set(
+        tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+            "dependencies"
+        ]
+    )
     assert own <= listed and "-e ." in listed
     assert not [name for name in own if name.startswith("jupyter") or "==" in name or "<" in name]
 
 
 def test_the_oldest_versions_that_are_tried_are_the_floors():
-    own = tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]
-    lines = (HOUSE / "constraints-oldest.txt").read_text().splitlines()
+    own = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (HOUSE / "constraints-oldest.txt").read_text(encoding="utf-8").splitlines()
     tried = {line.removesuffix(".*") for line in lines if not line.startswith(("#", "pyparsing"))}
     assert tried == {floor.replace(">=", "==") for floor in own["dependencies"]}
-    sessions = (HOUSE / "noxfile.py").read_text()
+    sessions = (HOUSE / "noxfile.py").read_text(encoding="utf-8")
     assert f'python="{own["requires-python"].removeprefix(">=")}"' in sessions
     for name in ("oldest", "colab", "kaggle"):
         assert f"constraints-{name}.txt" in sessions
 
 
 def test_conda_has_no_list_of_its_own():
-    text = (HOUSE / "environment.yml").read_text()
+    text = (HOUSE / "environment.yml").read_text(encoding="utf-8")
     assert re.findall(r"^\s+- (?!conda-forge)(.+)$", text, flags=re.M) == [
         "python>=3.10", "pip", "pip:", "-r requirements.txt",
     ]  # fmt: skip
 
 
 def test_the_readme_gives_both_commands_and_all_notebooks():
-    text = (HOUSE / "README.md").read_text()
+    text = (HOUSE / "README.md").read_text(encoding="utf-8")
     first = "pip install -r requirements.txt && jupyter lab notebooks/01_libraries_and_gpu.ipynb"
     assert first in text and "\npip install -r requirements.txt && pytest\n" in text
     for path in NOTEBOOKS:
@@ -150,7 +154,7 @@ def test_the_readme_gives_both_commands_and_all_notebooks():
 
 def test_nothing_shows_matplotlib_through_an_output_widget():
     for path in MODULES:
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
         assert not names & {"Output", "interact", "interactive", "clear_output"}, path.stem
 
@@ -158,6 +162,9 @@ def test_nothing_shows_matplotlib_through_an_output_widget():
 def test_lint_and_format_are_clean():
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "."], cwd=HOUSE, capture_output=True, text=True
+            [sys.executable, "-m", "ruff", *command, "."],
+            cwd=HOUSE,
+            capture_output=True,
+            encoding="utf-8",
         )
         assert done.returncode == 0, done.stdout

@@ -99,7 +99,9 @@ def test_a_batch_that_cannot_be_shared_is_named():
 
 @pytest.mark.slow
 def test_the_averaged_gradient_is_the_joint_batchs(tmp_path):
-    done = subprocess.run([*TORCHRUN, __file__, str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run(
+        [*TORCHRUN, __file__, str(tmp_path)], capture_output=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     state, batch = state_and_batch()
     joint = gradients(state, *batch)
@@ -114,12 +116,12 @@ def test_torchrun_trains_one_run_and_goes_on_with_it(tmp_path):
     def train(*more):
         words = ["train", "--out", "run", "--updates", "3", "--batch-size", "8", "--device", "cpu"]
         command = [*TORCHRUN, "-m", "cdiff_helpers", *words, "--source", "bundled", *more]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
 
     done = train()
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Trained 3 updates") == 1 and done.stdout.count("CIFAR-10:") == 1
-    losses = json.loads((tmp_path / "run" / "losses.json").read_text())
+    losses = json.loads((tmp_path / "run" / "losses.json").read_text(encoding="utf-8"))
     assert len(losses) == 3 and load_checkpoint(tmp_path / "run").index == 3
     assert "is finished" in train("--resume").stdout
     refused = train()
@@ -135,8 +137,8 @@ def test_two_processes_are_stopped_and_resumed_to_the_same_weights(number, tmp_p
         words = ["train", "--out", folder, "--updates", "60", "--batch-size", "8", "--seed", "3"]
         words += ["--device", "cpu", "--source", "bundled", *more]
         code = f"import sys, runs; sys.exit(runs.shell({words!r}))"  # with a small network
-        (tmp_path / "shell.py").write_text(code)
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        (tmp_path / "shell.py").write_text(code, encoding="utf-8")
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "encoding": "utf-8"}
         paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
         return subprocess.Popen(
             [*TORCHRUN, "shell.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}, **pipes

@@ -154,13 +154,15 @@ def test_the_record_of_scores_is_read_by_kind_and_in_order(tmp_path, monkeypatch
     cases = [{"of": "guidance", "guidance_scale": scale} for scale in (1.5, 1, 3)]
     cases += [{"of": "solvers", "solver": "ddim", "num_steps": n} for n in (50, 10)]
     scores = [{"case": case, "agreement": 0.5, "n": 2_000} for case in cases]
-    (tmp_path / "card.json").write_text(json.dumps({"sha256": "these"}))
-    (tmp_path / "scores.json").write_text(json.dumps({"weights": "these", "scores": scores}))
+    (tmp_path / "card.json").write_text(json.dumps({"sha256": "these"}), encoding="utf-8")
+    (tmp_path / "scores.json").write_text(
+        json.dumps({"weights": "these", "scores": scores}), encoding="utf-8"
+    )
     write_digests(tmp_path)
     assert [e["guidance_scale"] for e in recorded_scores("guidance")] == [1, 1.5, 3]
     assert [e["num_steps"] for e in recorded_scores("solvers")] == [10, 50]
     assert all(e["agreement"] == 0.5 for e in recorded_scores("solvers"))
-    (tmp_path / "card.json").write_text(json.dumps({"sha256": "others"}))
+    (tmp_path / "card.json").write_text(json.dumps({"sha256": "others"}), encoding="utf-8")
     write_digests(tmp_path)
     with pytest.raises(RuntimeError, match=r"of other weights.*install the package again"):
         recorded_scores("guidance")

@@ -149,7 +149,7 @@ def test_a_batch_file_is_not_opened_before_its_digest_is_right(tmp_path, offline
 
 @pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.LNKTYPE])
 def test_an_archive_makes_no_device_pipe_or_link_to_the_outside(kind, tmp_path):
-    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "precious").write_text("precious", encoding="utf-8")
     with tarfile.open(tmp_path / "evil.tar", "w") as archive:
         entry = tarfile.TarInfo("thing")
         entry.type, entry.linkname = kind, "../precious"
@@ -160,4 +160,4 @@ def test_an_archive_makes_no_device_pipe_or_link_to_the_outside(kind, tmp_path):
     (tmp_path / "inside").mkdir()
     with pytest.raises(OSError, match="cannot be unpacked"):
         download.unpack(tmp_path / "evil.tar", tmp_path / "inside")
-    assert (tmp_path / "precious").read_text() == "precious"
+    assert (tmp_path / "precious").read_text(encoding="utf-8") == "precious"

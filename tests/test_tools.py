@@ -108,7 +108,7 @@ def small_runs(monkeypatch):
     def run(out, *more):
         sizes = ["--channels", "8", "16", "--batch-size", "8", "--source", "bundled"]
         train_reference.main(["--out", str(out), *sizes, *more])
-        return json.loads((out / "record.json").read_text())
+        return json.loads((out / "record.json").read_text(encoding="utf-8"))
 
     return run
 
@@ -126,7 +126,7 @@ def test_a_reference_run_resumes_to_the_same_losses_averages_and_snapshots(
 ):
     whole = small_runs(tmp_path / "whole", "--updates", "9")
     assert [s["images_seen"] for s in whole["snapshots"]] == [16, 32, 64, 72]
-    losses = json.loads((tmp_path / "whole" / "losses.json").read_text())
+    losses = json.loads((tmp_path / "whole" / "losses.json").read_text(encoding="utf-8"))
     monkeypatch.setattr(train_reference, "load_record", lambda run: {"losses": losses})
     more = ("--updates", "9", "--compare", "reference")
     small_runs(tmp_path / "parts", *more, "--stop-after", "3")
@@ -212,7 +212,7 @@ def test_a_run_is_bundled_with_the_average_that_the_judge_prefers(
     model, _, card = load_reference(bundle)
     assert set(card["averages"]) == {"0.999", "0.9997", "0.9999"}
     assert card["averages"][str(card["ema_decay"])] == min(card["averages"].values())
-    record = json.loads((bundle / "scores.json").read_text())
+    record = json.loads((bundle / "scores.json").read_text(encoding="utf-8"))
     assert record["weights"] == card["sha256"]
     distances = {str(e["case"]["ema_decay"]): e["judge_fd"] for e in record["scores"]}
     assert distances == pytest.approx(card["averages"], abs=0.01)
@@ -245,7 +245,9 @@ def test_the_reference_is_scored_once_a_case(tmp_path, monkeypatch):
     (tmp_path / "first.safetensors").write_bytes(tensor_bytes(model, 1))
     first = {"images_seen": 128, "weights": "first.safetensors"}
     last = {"images_seen": card["images_seen"], "weights": "last.safetensors"}
-    (tmp_path / "record.json").write_text(json.dumps({"snapshots": [first, last]}))
+    (tmp_path / "record.json").write_text(
+        json.dumps({"snapshots": [first, last]}), encoding="utf-8"
+    )
     case = {"of": "averages", "guidance_scale": 1, "ema_decay": 0.999, **score_reference.FINE}
     record = score_reference.empty_record(card, 4) | {"scores": [{"case": case, "agreement": -1}]}
     (tmp_path / "scores.json").write_bytes(score_reference.record_bytes(record))
@@ -253,7 +255,7 @@ def test_the_reference_is_scored_once_a_case(tmp_path, monkeypatch):
     for only in ("guidance", "solvers", "snapshots"):
         score_reference.main([*command, "--only", only])
         score_reference.main([*command, "--only", only])
-    kept = json.loads((tmp_path / "scores.json").read_text())
+    kept = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert kept["scores"].pop(0) == record["scores"][0]
     assert [e["case"]["num_steps"] for e in kept["scores"]] == [20, 20, 3, 20, 20]
     seen = [e["case"].get("images_seen") for e in kept["scores"][3:]]
@@ -261,9 +263,11 @@ def test_the_reference_is_scored_once_a_case(tmp_path, monkeypatch):
     assert len(drawn) == 4 and {o["seed"] for o in drawn} == {0}  # scale 1 in 20 steps: once
     assert all(e["n"] == 4 and 0 <= e["agreement"] <= 1 for e in kept["scores"])
     assert all("cpu" in e["drawn_on"] for e in kept["scores"])
-    (tmp_path / "scores.json").write_text(json.dumps(kept | {"weights": "others"}))
+    (tmp_path / "scores.json").write_text(
+        json.dumps(kept | {"weights": "others"}), encoding="utf-8"
+    )
     score_reference.main([*command, "--only", "snapshots"])
-    assert len(json.loads((tmp_path / "scores.json").read_text())["scores"]) == 2
+    assert len(json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["scores"]) == 2
 
 
 def test_pictures_are_shifted_by_two_pixels_at_most(generator):
@@ -285,6 +289,6 @@ def test_the_judges_recipe_learns(tmp_path, monkeypatch, capsys):
     command = ["train_judge.py", "--out", str(tmp_path), "--source", "bundled", "--epochs", "6"]
     monkeypatch.setattr(sys, "argv", command)
     train_judge.main()
-    record = json.loads((tmp_path / "record.json").read_text())
+    record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
     assert record["test_images"] == 500 and record["test_right"] > 200
     assert f"{record['test_right']} of 500" in capsys.readouterr().out

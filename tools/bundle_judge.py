@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the folder that tools/train_judge.py wrote")
     parser.add_argument("--root", help="folder of the data set (default: the course folder's)")
     args = parser.parse_args()
-    card = json.loads((args.run / "record.json").read_text())
+    card = json.loads((args.run / "record.json").read_text(encoding="utf-8"))
     judge = Judge()
     card |= {"model": judge.config, "sha256": {}}
     card["parameters"] = sum(p.numel() for p in judge.parameters())

@@ -114,8 +114,8 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     run = args.run
     state = load_checkpoint(run, device="cpu")
-    card = json.loads((run / "record.json").read_text())
-    config, losses = json.loads((run / "config.json").read_text()), state.losses
+    card = json.loads((run / "record.json").read_text(encoding="utf-8"))
+    config, losses = json.loads((run / "config.json").read_text(encoding="utf-8")), state.losses
     averages = {state.config.ema_decay: state.ema} | load_averages(run, state)
     weights = {decay: halved(average.model) for decay, average in averages.items()}
     entries, labels = [], torch.arange(SAMPLES) % 10

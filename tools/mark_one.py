@@ -235,7 +235,10 @@ def limit(request: dict) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (10 * MEGABYTE, 10 * MEGABYTE))
     with contextlib.suppress(ValueError, OSError):  # macOS knows no limit of this kind
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        used = (
+            int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+            * resource.getpagesize()
+        )
         most = used + request["memory"] * MEGABYTE
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 

@@ -46,7 +46,7 @@ def cases(run: Path | None, card: dict) -> Iterator[dict]:
                 options = {"solver": solver, "num_steps": count}
                 yield {"of": "solvers", "guidance_scale": scale, **options}
     if run:
-        snapshots = json.loads((run / "record.json").read_text())["snapshots"]
+        snapshots = json.loads((run / "record.json").read_text(encoding="utf-8"))["snapshots"]
         final = {"images_seen": card["images_seen"]}  # the card's own weights
         for snapshot in [*snapshots[:-1], final]:
             kept = {key: snapshot[key] for key in ("images_seen", "weights") if key in snapshot}
@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     card = load_reference()[2]
     path, labels = REFERENCE / "scores.json", torch.arange(args.samples) % 10
-    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     new = empty_record(card, args.samples)
     if new | {"scores": kept.get("scores")} != kept:
         kept = new

