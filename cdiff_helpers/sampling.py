@@ -15,6 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from cdiff_helpers.defaults import DEFAULT_SOLVER, DEFAULT_STEPS
+from cdiff_helpers.defaults import GUIDANCE_SCALE as GUIDANCE_SCALE
 from cdiff_helpers.diffusion import (
     DiffusionProcess,
     check_number,
@@ -171,11 +173,7 @@ def dpmpp_2m_step(
     return sigma_ratio * frame.xt + alpha_bar_prev.sqrt() * (1 - decay) * D
 
 
-DEFAULT_SOLVER = "dpm++2m"  # benchmarks/README.md has the figures behind it and its steps
 SOLVERS = {"ddpm": ddpm_step, "ddim": ddim_step, "dpm++2m": dpmpp_2m_step}
-DEFAULT_STEPS = {"ddim": 50, "dpm++2m": 10}  # "ddpm" takes all of them
-# What is drawn to be looked at: the judge's distance and coverage are best near it (notebook 06)
-GUIDANCE_SCALE = 2.5
 
 
 @torch.no_grad()
@@ -312,7 +310,7 @@ def check_labels(
     if labels.ndim != 1 or not len(labels) or labels.dtype not in (torch.int64, torch.int32):
         raise ValueError(
             f"labels has shape {tuple(labels.shape)} and dtype {labels.dtype}; expected at least "
-            "one whole number a picture, such as [3, 3, 5]."
+            "one whole number per image, such as [3, 3, 5]."
         )
     highest = getattr(model, "null_class", None)
     if int(labels.min()) < 0 or (highest is not None and int(labels.max()) > highest):
@@ -333,7 +331,7 @@ def solver_and_times(
     if isinstance(num_steps, Sequence) and not isinstance(num_steps, str):
         return SOLVERS.get(solver, solver), check_times(process, num_steps)
     if num_steps is None:
-        num_steps = min(DEFAULT_STEPS.get(solver, process.num_steps), process.num_steps)
+        num_steps = min(DEFAULT_STEPS.get(solver) or process.num_steps, process.num_steps)
     whole = isinstance(num_steps, int) and not isinstance(num_steps, bool)
     if not whole or not 1 <= num_steps <= process.num_steps:
         raise ValueError(

@@ -26,6 +26,13 @@ from cdiff_helpers.sampling import Frame, check_labels, sample_conditional_image
 # Okabe and Ito's palette, told apart by colour-blind readers; one colour for one thing
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8C8C8C"
 
+PNG = {"format": "PNG"}
+JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
+FORMATS = {
+    "": PNG, ".png": PNG, ".jpg": JPEG, ".jpeg": JPEG,
+    ".webp": {"format": "WEBP", "lossless": True},
+}  # fmt: skip
+
 
 class DescribedFigure(Figure):
     """A matplotlib Figure that shows itself in a notebook together with its alternative text."""
@@ -222,10 +229,35 @@ def tile_images(images: Tensor, columns: int) -> np.ndarray:
 
 def png_bytes(pixels: np.ndarray, scale: int = 1) -> bytes:
     """Pixels uint8 (H, W, 3) as a PNG, each of them `scale` x `scale` large."""
+    return image_bytes(pixels, ".png", scale)
+
+
+def image_bytes(pixels: np.ndarray, suffix: str, scale: int = 1) -> bytes:
+    """Pixels uint8 (H, W, 3) as a file of the suffix's format, each `scale` x `scale` large.
+
+    The suffix is .png, .jpg, .jpeg or .webp; none is .png. Raises ValueError for another one, and
+    for an image that the format cannot hold.
+    """
+    if suffix.lower() not in FORMATS:
+        raise ValueError(f"the suffix is {suffix!r}; expected {', '.join(filter(None, FORMATS))}.")
     enlarged = np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
     file = io.BytesIO()
-    Image.fromarray(enlarged).save(file, format="PNG")
+    try:
+        Image.fromarray(enlarged).save(file, **FORMATS[suffix.lower()])
+    except (OSError, ValueError, KeyError) as error:  # a side too long, a Pillow without WebP
+        height, width, _ = enlarged.shape
+        raise ValueError(
+            f"{width} x {height} pixels cannot be saved as {suffix} ({error}); save them as .png."
+        ) from error
     return file.getvalue()
+
+
+def figure_file(figure: Figure, suffix: str) -> bytes:
+    """The figure as `figure_bytes` makes it, as a file of the suffix's format (`image_bytes`)."""
+    png = figure_bytes(figure)
+    if FORMATS.get(suffix.lower()) == PNG:
+        return png
+    return image_bytes(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), suffix)
 
 
 def check_for_eyes(images: Tensor) -> None:
@@ -234,7 +266,7 @@ def check_for_eyes(images: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != 3 or not len(images):
         raise ValueError(
             f"images has shape {tuple(images.shape)}; expected (N, 3, H, W) with N at least 1. "
-            "For a single picture use image[None]."
+            "For a single image use image[None]."
         )
     low, high = float(images.min()), float(images.max())
     if not images.is_floating_point() or not 0 <= low <= high <= 1:
@@ -261,7 +293,7 @@ def check_noised(x0: Tensor, times: Sequence[int]) -> None:
     check_is(Tensor, "Try data[0][0].", x0=x0)
     if x0.ndim != 3 or x0.shape[0] != 3 or not x0.numel() or not -1 <= x0.min() <= x0.max() <= 1:
         raise ValueError(
-            f"x0 is {described(x0)}; expected one picture (3, H, W) in [-1, 1]. Try data[0][0]."
+            f"x0 is {described(x0)}; expected one image (3, H, W) in [-1, 1]. Try data[0][0]."
         )
     if not isinstance(times, Sequence | range) or not all(isinstance(t, int) for t in times):
         raise ValueError(f"times is {described(times)}; expected whole numbers, such as [0, 500].")

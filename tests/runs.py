@@ -55,11 +55,11 @@ def main(folder, every_seconds):
 
 def shell(words):
     """`python -m cdiff_helpers` with a network that is small enough for a test."""
-    from cdiff_helpers import __main__ as module
+    from cdiff_helpers import __main__, commands
 
     torch.set_num_threads(1)
-    module.ConditionalUNet = lambda: ConditionalUNet(channels=(8, 16), emb_dim=16)
-    return module.main(words)
+    commands.ConditionalUNet = lambda: ConditionalUNet(channels=(8, 16), emb_dim=16)
+    return __main__.main(words)
 
 
 if __name__ == "__main__":

@@ -715,7 +715,7 @@ def test_the_shells_run_ends_with_a_sentence_and_goes_on(number, tmp_path):
     child.send_signal(number)
     said = child.communicate(timeout=60)[1]
     assert child.returncode == 128 + number and "Traceback" not in said
-    assert "of 100000 updates; run the cell again, or train with --resume" in said
+    assert "of 100000 updates; run the same command with --resume to go on" in said
     assert load_checkpoint(tmp_path / "run").index > 0
 
 
@@ -779,7 +779,7 @@ def test_a_full_device_is_told_with_the_batch_size_to_try(
 
     state.model.forward = forward
     steps = checkpointed(train(state, short_process, batches), state, tmp_path, every_seconds=0)
-    with pytest.raises(OutOfMemory, match=rf"a batch of {size} pictures.*batch_size={smaller} "):
+    with pytest.raises(OutOfMemory, match=rf"a batch of {size} images.*batch_size={smaller} "):
         list(steps)
     assert load_checkpoint(tmp_path).index == 2
     assert all(p.grad is None for p in state.model.parameters())

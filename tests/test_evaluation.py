@@ -168,12 +168,12 @@ def falls_at_each_step(steps, ladder):
 
 
 def test_a_few_pictures_are_refused_and_why(held_out):
-    with pytest.raises(ValueError, match=r"499 pictures are too few.*0.46 to 0.54"):
+    with pytest.raises(ValueError, match=r"499 images are too few.*0.46 to 0.54"):
         score(held_out.images[:499], held_out.labels[:499])
     some = score(held_out.images, held_out.labels)
     assert some["agreement"] == judge_card()["bundled_test"]["right"] / 500
     assert some["judge_fd"] is some["kid"] is some["coverage"] is some["nearest_train"] is None
-    assert "500 pictures are too few for distances" in some["no_distances"]
+    assert "500 images are too few for distances" in some["no_distances"]
     told = score(held_out.images[:20], held_out.labels[:20], allow_few=True)
     assert told["n"] == 20 and told["judge_fd"] > 0 and told["no_distances"] is None
 
@@ -196,7 +196,7 @@ def test_bytes_and_floats_score_the_same(held_out):
         (lambda x, y: (x / 255 * math.nan, y), r"nan.*expected \[0, 1\]"),
         (lambda x, y: (x, y[:3]), r"labels has shape \(3,\).*each of the 20"),
         (lambda x, y: (x, y + 5), "labels holds values from 5 to .*0 … 9"),
-        (lambda x, y: (x[:1], y[:1]), "1 pictures are too few"),
+        (lambda x, y: (x[:1], y[:1]), "1 images are too few"),
     ],
 )
 def test_what_cannot_be_scored_is_named(held_out, change, words):

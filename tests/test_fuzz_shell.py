@@ -5,7 +5,8 @@ import random
 import pytest
 import torch
 
-from cdiff_helpers import __main__ as shell
+from cdiff_helpers import commands
+from cdiff_helpers.__main__ import build_parser, main
 from cdiff_helpers.data import load_cifar10
 
 LISTS = 500
@@ -29,7 +30,7 @@ FLAGS = {
         for flag in action.option_strings
         if flag not in ("-h", "--help", "--fid", "--real")
     ]
-    for command, parser in shell.build_parser()._subparsers._group_actions[0].choices.items()
+    for command, parser in build_parser()._subparsers._group_actions[0].choices.items()
 }
 
 
@@ -74,24 +75,19 @@ def quick(tmp_path, monkeypatch, small_model, short_process):
     def draw(model, process, labels, args):
         if len(labels) > 10_000:
             raise MemoryError
-        shell.solver_and_times(process, args.solver, args.num_steps)
-        from cdiff_helpers.sampling import check_model, check_seed
-
-        check_seed(args.seed)
-        check_model(model, process, args.guidance_scale)
         return torch.rand(len(labels), 3, 32, 32)
 
     scores = {"agreement": 0.5, "n": 1}
-    monkeypatch.setattr(shell, "ConditionalUNet", lambda: small_model)
-    monkeypatch.setattr(shell, "load_reference", lambda: (small_model, short_process, {}))
-    monkeypatch.setattr(shell, "load_cifar10", data)
-    monkeypatch.setattr(shell, "train", lambda *_: iter(()))
-    monkeypatch.setattr(shell, "carry", lambda *_: "copy")
-    monkeypatch.setattr(shell, "draw", draw)
-    monkeypatch.setattr(shell, "score", lambda *_, **__: dict(scores))
-    monkeypatch.setattr(shell, "score_table", str)
-    monkeypatch.setattr(shell, "plot_scores", lambda *_: None)
-    monkeypatch.setattr(shell, "figure_bytes", lambda _: b"png")
+    monkeypatch.setattr(commands, "ConditionalUNet", lambda: small_model)
+    monkeypatch.setattr(commands, "load_reference", lambda: (small_model, short_process, {}))
+    monkeypatch.setattr(commands, "load_cifar10", data)
+    monkeypatch.setattr(commands, "train", lambda *_: iter(()))
+    monkeypatch.setattr(commands, "carry", lambda *_: "copy")
+    monkeypatch.setattr(commands, "generate", draw)
+    monkeypatch.setattr(commands, "score", lambda *_, **__: dict(scores))
+    monkeypatch.setattr(commands, "score_table", str)
+    monkeypatch.setattr(commands, "plot_scores", lambda *_: None)
+    monkeypatch.setattr(commands, "figure_file", lambda *_: b"png")
     return tmp_path
 
 
@@ -101,7 +97,7 @@ def test_no_list_of_arguments_ends_in_a_traceback(part, quick, capsys):
     for seed in range(part * LISTS // 5, (part + 1) * LISTS // 5):
         words, before = arguments(seed), names(quick)
         try:
-            status = shell.main(words)
+            status = main(words)
         except SystemExit as stop:  # argparse's own
             status = stop.code
         said = capsys.readouterr().err

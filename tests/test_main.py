@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cdiff_helpers import commands
 from cdiff_helpers.__main__ import build_parser, main
 from cdiff_helpers.evaluation import judge_card
 from cdiff_helpers.sampling import GUIDANCE_SCALE
@@ -55,11 +56,9 @@ def test_a_folder_with_a_run_is_not_overwritten(run, capsys):
 
 def test_resume_in_an_empty_folder_starts_and_later_goes_on(tmp_path, monkeypatch):
     """Interrupted after two of four updates; the rest is as if nothing had happened."""
-    import cdiff_helpers.__main__ as module
-
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main([*TRAIN, "--out", str(whole), "--updates", "4"]) == 0
-    real = module.train
+    real = commands.train
 
     def interrupted(state, process, loader):
         for step in real(state, process, loader):
@@ -67,9 +66,9 @@ def test_resume_in_an_empty_folder_starts_and_later_goes_on(tmp_path, monkeypatc
             if step.index == 1:
                 raise KeyboardInterrupt("saved")
 
-    monkeypatch.setattr(module, "train", interrupted)
+    monkeypatch.setattr(commands, "train", interrupted)
     assert main([*TRAIN, "--out", str(cut), "--updates", "4", "--resume"]) == 130
-    monkeypatch.setattr(module, "train", real)
+    monkeypatch.setattr(commands, "train", real)
     assert load_checkpoint(cut).index == 2
     assert main([*TRAIN, "--out", str(cut), "--resume"]) == 0
     a, b = (load_checkpoint(folder).ema.model.state_dict() for folder in (whole, cut))
@@ -151,22 +150,21 @@ def test_a_run_is_scored_into_a_table_a_file_and_a_picture(run, tmp_path, capsys
 
 
 def test_what_cannot_be_is_refused_before_any_picture_is_drawn(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("cdiff_helpers.__main__.draw", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr("cdiff_helpers.commands.generate", lambda *_: pytest.fail("drawn"))
     assert main(["evaluate", "--num-images", "499"]) == 2
-    assert "499 pictures are too few" in (said := capsys.readouterr().err) and "--allow-few" in said
+    assert "499 images are too few" in (said := capsys.readouterr().err) and "--allow-few" in said
     assert main(["evaluate", "--json", str(tmp_path)]) == 2
     assert f"{tmp_path} cannot be written" in capsys.readouterr().err
 
 
 def test_real_pictures_are_scored_by_the_same_command(monkeypatch, capsys):
     """Here the bundled ones; with the whole set on the disk, as many as are asked for."""
-    from cdiff_helpers import __main__ as module
     from cdiff_helpers.data import load_cifar10
 
     monkeypatch.setattr(
-        module, "load_cifar10", lambda root, train: load_cifar10(train=train, source="bundled")
+        commands, "load_cifar10", lambda root, train: load_cifar10(train=train, source="bundled")
     )
     assert main(["evaluate", "--real", "--num-images", "500"]) == 0
     right = judge_card()["bundled_test"]["right"]
     assert f"{right / 500:.4f}" in (said := capsys.readouterr().out)
-    assert "500 pictures are too few for distances" in said
+    assert "500 images are too few for distances" in said

@@ -13,8 +13,8 @@ import pytest
 import runs
 import torch
 
-from cdiff_helpers import __main__ as shell
-from cdiff_helpers import parallel
+from cdiff_helpers import commands, parallel
+from cdiff_helpers.__main__ import main
 from cdiff_helpers.data import ResidentLoader, load_cifar10
 from cdiff_helpers.parallel import Rank, average_gradients, joined
 from cdiff_helpers.training import TrainConfig, TrainState, load_checkpoint
@@ -70,6 +70,7 @@ def test_no_process_waits_in_a_barrier_while_another_fetches_the_data(monkeypatc
 
     @contextlib.contextmanager
     def noted(rank):
+        events.append("one by one")
         yield
         events.append("the others may go on")
 
@@ -77,11 +78,11 @@ def test_no_process_waits_in_a_barrier_while_another_fetches_the_data(monkeypatc
         events.append("data")
         return load_cifar10(source="bundled")
 
-    monkeypatch.setattr(shell, "one_by_one", noted)
-    monkeypatch.setattr(shell, "load_cifar10", fetch)
+    monkeypatch.setattr(commands, "one_by_one", noted)
+    monkeypatch.setattr(commands, "load_cifar10", fetch)
     words = ["--preset", "reduced", "--updates", "1", "--batch-size", "2", "--device", "cpu"]
-    assert shell.main(["train", "--out", str(tmp_path / "run"), *words]) == 0
-    assert events == ["the others may go on", "data"]
+    assert main(["train", "--out", str(tmp_path / "run"), *words]) == 0
+    assert events == ["data", "one by one", "the others may go on"]
     monkeypatch.setenv("LOCAL_RANK", "0")
     join = lambda backend, **options: asked.update(options)  # noqa: E731
     for name, value in {"init_process_group": join, "destroy_process_group": lambda: None,
@@ -152,7 +153,7 @@ def test_two_processes_are_stopped_and_resumed_to_the_same_weights(number, tmp_p
         pass
     stopped.send_signal(number)  # torchrun hands it to both of its processes
     said = stopped.communicate(timeout=120)[1]
-    assert said.count("updates; run the cell again, or train with --resume") == 1, said
+    assert said.count("updates; run the same command with --resume to go on") == 1, said
     reached = load_checkpoint(tmp_path / "cut").index
     assert 0 < reached < 60
     resumed = start("cut", "--resume")

@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict
 
 from cdiff_helpers.checks import EXERCISES
+from cdiff_helpers.console import replace_unprintable
 
 LISTED = ("name", "notebook", "kind", "points", "minutes", "signature", "misconceptions")
 
@@ -21,6 +22,7 @@ def main() -> None:
         prog="python -m cdiff_helpers.checks", description="List the course's exercises."
     )
     parser.add_argument("--json", action="store_true", help="for programs")
+    replace_unprintable()
     if parser.parse_args().json:
         print(json.dumps(listed(), indent=1, ensure_ascii=False))
         return

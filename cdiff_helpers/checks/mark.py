@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from cdiff_helpers.checks.final import LADDER, final_task_score
+from cdiff_helpers.console import replace_unprintable
 
 MEASURED = (
     "Measured: 0.09 untrained, 0.13 after the cpu preset's 200 updates, 0.20 after 51,840 images, "
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, required=True, help="yours; picture i is of seed + i")
     parser.add_argument("--num-images", type=int, default=500, help="500 or more (default: 500)")
     parser.add_argument("--json", action="store_true", help="for programs: one object a line")
+    replace_unprintable()
     args = parser.parse_args(arguments)
     for folder in args.folders:
         score = final_task_score(folder, args.seed, args.num_images)

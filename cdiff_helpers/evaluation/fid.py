@@ -40,11 +40,9 @@ def true_fid(images: Tensor, real: ImageSet, weights: str | Path | None = None) 
     RuntimeError where torch-fidelity is not installed or the file cannot be had. What it sees in
     `real` is computed once and kept, in torch-fidelity's cache.
     """
-    if importlib.util.find_spec("torch_fidelity") is None:
-        raise RuntimeError("--fid needs torch-fidelity; pip install torch-fidelity.")
+    weights = inception_weights(weights)
     from torch_fidelity import calculate_metrics
 
-    weights = checked(Path(weights) if weights else fetch_inception())
     result = calculate_metrics(
         input1=Pictures((images * 255).round().to(torch.uint8)),
         input2=Pictures(real.images),
@@ -55,6 +53,16 @@ def true_fid(images: Tensor, real: ImageSet, weights: str | Path | None = None) 
         verbose=True,
     )
     return result["frechet_inception_distance"]
+
+
+def inception_weights(path: str | Path | None = None) -> Path:
+    """The Inception network's file for torch-fidelity, fetched where none is given, and checked.
+
+    Raises RuntimeError where torch-fidelity is not installed or the file cannot be had.
+    """
+    if importlib.util.find_spec("torch_fidelity") is None:
+        raise RuntimeError("--fid needs torch-fidelity; pip install torch-fidelity.")
+    return checked(Path(path) if path else fetch_inception())
 
 
 def fetch_inception() -> Path:

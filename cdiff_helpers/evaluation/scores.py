@@ -206,7 +206,7 @@ def check_scored(images: Tensor, labels: Tensor, allow_few: bool) -> Tensor:
     if labels.shape != images.shape[:1] or labels.is_floating_point():
         raise ValueError(
             f"labels has shape {tuple(labels.shape)} and dtype {labels.dtype}; expected one whole "
-            f"number for each of the {len(images)} pictures."
+            f"number for each of the {len(images)} images."
         )
     if not 0 <= int(labels.min()) <= int(labels.max()) < len(CLASS_NAMES):
         raise ValueError(
@@ -223,7 +223,7 @@ def check_kinds(images: Tensor, labels: Tensor) -> None:
         torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(
-            f"labels is {labels!r}; expected whole numbers from 0 to 9, one a picture."
+            f"labels is {labels!r}; expected whole numbers from 0 to 9, one per image."
         ) from None
 
 
@@ -232,12 +232,12 @@ def few_words(count: int) -> str:
     if count < FEWEST_FOR_AGREEMENT:
         low, high = wilson_interval(count // 2, max(count, 1))
         return (
-            f"{count} pictures are too few to be scored; expected at least {FEWEST_FOR_AGREEMENT}: "
+            f"{count} images are too few to be scored; expected at least {FEWEST_FOR_AGREEMENT}: "
             f"an agreement of one half would lie anywhere from {low:.2f} to {high:.2f}. Draw more, "
             "or pass allow_few=True."
         )
     return (
-        f"{count} pictures are too few for distances; expected at least {FEWEST_FOR_DISTANCES}: "
+        f"{count} images are too few for distances; expected at least {FEWEST_FOR_DISTANCES}: "
         "the covariance of 256 features needs that many, and a smaller set looks worse than it is. "
         "Draw more, or pass allow_few=True."
     )

@@ -3,8 +3,10 @@
 Home: notebook 01.
 """
 
+from cdiff_helpers.defaults import PRECISIONS, PRESETS, Preset
 from cdiff_helpers.runtime.files import (
     SUMS,
+    check_writable,
     digest_line,
     sync_folder,
     whole_bytes,
@@ -13,9 +15,6 @@ from cdiff_helpers.runtime.files import (
     write_whole,
 )
 from cdiff_helpers.runtime.machine import (
-    PRECISIONS,
-    PRESETS,
-    Preset,
     autocast,
     autocast_dtype,
     course_home,
@@ -40,6 +39,7 @@ __all__ = [
     "Preset",
     "autocast",
     "autocast_dtype",
+    "check_writable",
     "course_home",
     "course_preset",
     "describe_compute",

@@ -44,15 +44,30 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Put content at path at once: written beside it, flushed to disk, then renamed."""
-    beside = path.with_name(f".{path.name}-{os.getpid()}")
+    """Put content at path at once, its folders made: written beside, flushed to disk, renamed."""
+    beside = path.with_name(f".{path.name[:50]}-{os.getpid()}")  # no longer than a name may be
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_synced(beside, content)
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError unless a file can be put at path, its folders made; nothing is left there."""
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is there, and no file")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        probe = folder / f".{path.name[:50]}-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{path} cannot be written ({reason}); choose another file.") from error
 
 
 def sync_folder(folder: Path) -> None:

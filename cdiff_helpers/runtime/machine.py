@@ -2,7 +2,7 @@
 
 import os
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from numbers import Integral
 from pathlib import Path
@@ -10,38 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cdiff_helpers.console import safe_print
+from cdiff_helpers.defaults import PRECISIONS, PRESETS, Preset
+
 STEP_BYTES = 4.55 * 2**30 / 512  # of the card's memory, per image of a training step: on an H200
-PRECISIONS = ("auto", "float32")
 STEP_SHARE = 0.8  # of the memory that a batch may take: the driver and a desktop want some
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Every size a notebook uses, for one kind of machine."""
-
-    name: str  # "reduced" (tests), "cpu" (a student's minutes), "mps" or "gpu"
-    source: str  # where load_cifar10 looks: "auto" or "bundled"
-    batch_size: int  # images per training step
-    num_updates: int  # training steps of the run in 05
-    learn_by_heart_updates: int  # training steps on one single batch in 05
-    ddpm_steps: int  # reverse steps where the text compares with ancestral sampling
-    ddim_steps: int  # reverse steps where it compares with DDIM
-    sampling_steps: int  # reverse steps everywhere else: the default solver's
-    images_per_class: int  # columns of the ten-class grid
-    many: int  # images in the grid of one class
-    judged: int  # images that the judge scores in 08
-
-
-# A GPU's training step takes about as long on 1,024 images as on 128: its launches bound it
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        Preset("reduced", "bundled", 16, 6, 8, 8, 4, 4, 1, 4, 20),
-        Preset("cpu", "auto", 128, 200, 450, 250, 50, 10, 4, 32, 500),
-        Preset("mps", "auto", 128, 1_500, 450, 250, 50, 10, 4, 32, 500),
-        Preset("gpu", "auto", 1_024, 3_500, 450, 1_000, 50, 10, 8, 64, 2_000),
-    )
-}
 
 
 def course_preset(name: str | None = None, *, device: torch.device | None = None) -> Preset:
@@ -83,7 +56,7 @@ def fit_to_card(preset: Preset, device: torch.device) -> Preset:
 @cache
 def print_once(sentence: str) -> None:
     """Print a sentence that has not been printed in this process."""
-    print(sentence)
+    safe_print(sentence)
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
+from cdiff_helpers.console import printable
 from cdiff_helpers.runtime.machine import (
     autocast_dtype,
     course_home,
@@ -37,7 +38,7 @@ class Report(dict):
 
     def __repr__(self) -> str:
         width = max(map(len, self), default=0)
-        return "\n".join(f"{name:{width}}  {value}" for name, value in self.items())
+        return printable("\n".join(f"{name:{width}}  {value}" for name, value in self.items()))
 
 
 def environment_report() -> dict[str, str]:

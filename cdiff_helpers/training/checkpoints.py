@@ -23,8 +23,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from cdiff_helpers.console import safe_print
 from cdiff_helpers.runtime import (
     SUMS,
+    course_home,
     digest_line,
     installed_version,
     pick_device,
@@ -168,8 +170,8 @@ def read_set(folder: Path, names: tuple[str, ...] = FILES) -> tuple[dict[str, by
     """
     if not holds_run(folder):
         raise FileNotFoundError(
-            f"there is no run in {folder}; expected the files that save_checkpoint writes. "
-            "Look into course_home()/runs for the runs of the notebooks."
+            f"there is no run in {folder}; expected a folder with the files of a training run. "
+            f"Those of the notebooks are in {course_home() / 'runs'}."
         )
     wrong = []
     for k, place in enumerate(PLACES):
@@ -235,7 +237,7 @@ def load_checkpoint(
         load_weights(folder, network, each)
     restore(state, rest, losses)
     if wrong:
-        print(
+        safe_print(
             f"{folder}: the newest checkpoint is damaged ({wrong[-1]}); this is the one before, "
             f"after update {state.index}."
         )
@@ -261,7 +263,9 @@ def load_ema_model(folder: str | Path, device: str | torch.device = "cpu") -> Co
     model = known_network(folder, network).to(device)
     load_weights(folder, model, weights)
     if wrong:
-        print(f"{folder}: the newest checkpoint is damaged ({wrong[-1]}); this is the one before.")
+        safe_print(
+            f"{folder}: the newest checkpoint is damaged ({wrong[-1]}); this is the one before."
+        )
     return model.eval().requires_grad_(False)
 
 
@@ -357,7 +361,7 @@ def open_run(folder: str | Path, model: nn.Module, config: TrainConfig) -> Train
     refuse_differences(folder, told | {"cuda_graphs": config.cuda_graphs}, asdict(config))
     state.config = config  # its way of computing may be another one
     end = " It is finished." if state.index >= config.num_updates else ""
-    print(f"{folder} holds this run, {state.index} of {config.num_updates} updates done.{end}")
+    safe_print(f"{folder} holds this run, {state.index} of {config.num_updates} updates done.{end}")
     return state
 
 
@@ -388,12 +392,17 @@ def extended(state: TrainState, num_updates: int) -> TrainState:
 
 
 def checkpointed(
-    steps: Iterable[Step], state: TrainState, folder: str | Path, every_seconds: float = 60
+    steps: Iterable[Step],
+    state: TrainState,
+    folder: str | Path,
+    every_seconds: float = 60,
+    *,
+    go_on: str = "run the cell again, or train with --resume,",
 ) -> Iterator[Step]:
     """The same steps, with the run saved every so often, at the end, and when it is interrupted.
 
     An interrupt (Ctrl-C, Jupyter's Stop, SIGTERM) waits until the present update is whole; then the
-    run is saved and Interrupted raised, a KeyboardInterrupt that says how to go on. A run that
+    run is saved and Interrupted raised, a KeyboardInterrupt that says how to `go_on`. A run that
     fails within an update, diverges or runs out of memory keeps the checkpoint that it has.
     """
     if not is_a(Real, every_seconds) or every_seconds < 0:
@@ -410,18 +419,20 @@ def checkpointed(
                     save_checkpoint(folder, state)
                     saved, failed = time.monotonic(), False
         except STOPS as stop:
-            raise saying_how(stop, folder, state) from None
+            raise saying_how(stop, folder, state, go_on) from None
         finally:
             if state.whole and not failed:
                 save_checkpoint(folder, state)
 
 
-def saying_how(stop: BaseException, folder: str | Path, state: TrainState) -> BaseException:
+def saying_how(
+    stop: BaseException, folder: str | Path, state: TrainState, go_on: str
+) -> BaseException:
     """The same exception, with what is saved in the folder and how to go on from there."""
     if isinstance(stop, Interrupted):
         return Interrupted(
             f"the run is saved in {folder} after {state.index} of {state.config.num_updates} "
-            "updates; run the cell again, or train with --resume, to go on",
+            f"updates; {go_on} to go on",
             stop.number,
         )
     kept = f"The run in {folder} is as it was after {state.saved_index} updates."

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cdiff_helpers.console import safe_print
 from cdiff_helpers.diffusion import DiffusionProcess, described
 from cdiff_helpers.runtime import autocast, release_memory
 from cdiff_helpers.training.losses import diffusion_loss, drop_labels
@@ -96,7 +97,7 @@ def forward_pass(state: TrainState, x0: Tensor) -> Callable:
             example = (torch.zeros_like(x0), t, t.clone())
             graphs = torch.cuda.make_graphed_callables(copy.copy(network), example)
     except (RuntimeError, AssertionError) as error:
-        print(f"Training without CUDA graphs ({str(error).splitlines()[0]}).")
+        safe_print(f"Training without CUDA graphs ({str(error).splitlines()[0]}).")
         return network
     replay = graphs.forward
     graphs.forward = lambda xt, t, y: (replay if xt.shape == x0.shape else network)(xt, t, y)
@@ -148,7 +149,7 @@ def memory_words(state: TrainState) -> str:
         room = f" (now {free:.1f} of {total:.1f} GiB are free)"
     smaller = 2 ** ((size - 1).bit_length() - 1) if size > 1 else 1  # the power of two below
     return (
-        f"the memory of {where} does not hold a batch of {size} pictures{room}; expected one that "
+        f"the memory of {where} does not hold a batch of {size} images{room}; expected one that "
         f"fits. Begin a run in another folder with batch_size={smaller} (--batch-size {smaller}), "
         "and close other notebooks that use the device."
     )

@@ -1,0 +1,25 @@
+"""Text on a console that may lack its characters: what cannot be shown becomes "?".
+
+Imports nothing but the standard library, so that the shell's help need not wait for torch.
+"""
+
+import sys
+from typing import TextIO
+
+
+def printable(text: str, stream: TextIO | None = None) -> str:
+    """The text with "?" for each character that the stream (default: stdout) cannot encode."""
+    encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
+
+
+def safe_print(text: str) -> None:
+    """Print a line on stdout whatever its encoding: no work is lost for a character."""
+    print(printable(text))
+
+
+def replace_unprintable() -> None:
+    """From now on stdout and stderr replace what they cannot encode, instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # Jupyter's have no such method, and are UTF-8
+            stream.reconfigure(errors="replace")
