@@ -59,7 +59,8 @@ def faults(name, source):
     tree = ast.parse(source)
     for node in ast.walk(tree):
         words = node.value if isinstance(node, ast.Constant) else None
-        if str(words).startswith("http://") and "www.w3.org" not in words:
+        near = ("http://www.w3.org", "http://127.0.0.1")  # a name, and this machine
+        if str(words).startswith("http://") and not words.startswith(near):
             yield f"the address {words} has no TLS"
 
 
