@@ -170,15 +170,15 @@ def check_pictures(x: Tensor, t: Tensor, num_steps: int, **others: Tensor) -> No
 
     The other tensors must be like x.
     """
-    check_is(Tensor, "Try torch.as_tensor(…).", pictures=x, t=t)
+    check_is(Tensor, "Try torch.as_tensor(…).", images=x, t=t)
     if not x.is_floating_point():
         raise ValueError(
-            f"the pictures have dtype {x.dtype}; expected floats in [-1, 1]. "
+            f"the images have dtype {x.dtype}; expected floats in [-1, 1]. "
             "Convert them with cdiff_helpers.data.to_model_range first."
         )
     if t.dtype != torch.int64 or t.shape != x.shape[:1] or t.device != x.device:
         raise ValueError(
-            f"t is {described(t)}; expected one int64 time per picture, shape ({len(x)},) on "
+            f"t is {described(t)}; expected one int64 time per image, shape ({len(x)},) on "
             f"{x.device}. Try torch.full(({len(x)},), 500)."
         )
     if may_look(t) and not 0 <= int(t.min()) <= int(t.max()) < num_steps:
@@ -205,7 +205,7 @@ def check_like(x: Tensor, **others: Tensor) -> Tensor:
         same = isinstance(other, Tensor) and other.is_floating_point()
         if not same or other.shape != x.shape or other.device != x.device:
             raise ValueError(
-                f"{name} is {described(other)}; expected floats like the pictures', of shape "
+                f"{name} is {described(other)}; expected floats like the images', of shape "
                 f"{tuple(x.shape)} on {x.device}."
             )
     return other
@@ -221,7 +221,7 @@ def check_earlier(t_prev: Tensor, t: Tensor) -> Tensor:
     if may_look(t) and not ((t_prev >= -1) & (t_prev < t)).all():
         raise ValueError(
             f"t_prev is {t_prev.tolist()} for t = {t.tolist()}; expected an earlier time for each, "
-            "or -1 for the clean picture."
+            "or -1 for the clean image."
         )
     return t_prev
 

@@ -280,7 +280,7 @@ def check_inputs(model: ConditionalUNet, xt: Tensor, t: Tensor, y: Tensor) -> No
     if y.dtype != torch.int64 or y.shape != t.shape:
         raise ValueError(
             f"y has shape {tuple(y.shape)} and dtype {y.dtype}; expected one int64 class per "
-            f"picture, shape ({len(xt)},). Try torch.full(({len(xt)},), 3)."
+            f"image, shape ({len(xt)},). Try torch.full(({len(xt)},), 3)."
         )
     if may_look(y) and not 0 <= int(y.min()) <= int(y.max()) <= model.null_class:
         raise ValueError(

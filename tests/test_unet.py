@@ -196,7 +196,7 @@ def test_onnx_runtime_says_the_same_noise(tmp_path):
         ({"xt": torch.zeros(2, 3, 30, 32)}, "multiples of 4"),
         ({"xt": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)}, "to_model_range"),
         ({"t": torch.tensor([0, 20])}, "expected 0 … 19"),
-        ({"t": torch.tensor([0])}, "one int64 time per picture"),
+        ({"t": torch.tensor([0])}, "one int64 time per image"),
         ({"y": torch.tensor([0, 11])}, "null_class = 10"),
         ({"y": torch.tensor([-1, 0])}, "-1 to 0"),
         ({"y": torch.tensor([0.0, 1.0])}, "int64 class"),
