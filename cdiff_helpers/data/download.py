@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -189,7 +189,8 @@ def sole_fetch(root: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="download-", dir=root) as folder:
             yield Path(folder)
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
+        with suppress(OSError):  # Windows removes no file that is open, as the lock's is
+            Path(lock.lock_file).unlink()
         lock.release()
 
 

@@ -171,9 +171,7 @@ def npm_arrays(package: Path) -> dict[str, np.ndarray]:
             with Image.open(package / file) as picture:
                 rows.append(np.asarray(picture.convert("RGB")))  # (10000, 1024, 3)
         arrays[f"x_{part}"] = np.concatenate(rows).reshape(-1, 32, 32, 3)
-        labels = json.loads(
-            (package / f"{part}_lables.json").read_text(encoding="utf-8")
-        )  # spelt so there
+        labels = json.loads((package / f"{part}_lables.json").read_bytes())  # spelt so there
         arrays[f"y_{part}"] = np.array(labels, dtype=np.uint8)
     return arrays
 
