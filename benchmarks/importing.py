@@ -12,7 +12,7 @@ from benchmarks.common import bars, finish, in_turns, machine, options
 PROGRAMS = {
     "import torch": "import torch",
     "import cdiff_helpers": "import torch, cdiff_helpers",
-    "import all modules": "import torch, cdiff_helpers.__main__",
+    "import all modules": "import torch, cdiff_helpers.commands",
     "first sample": (
         "from cdiff_helpers import load_reference\n"
         "from cdiff_helpers.sampling import sample_conditional_images\n"
