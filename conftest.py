@@ -10,7 +10,8 @@ from importlib.util import find_spec
 os.environ["CDIFF_PRESET"] = "reduced"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two pytest workers share the cores
 os.environ.setdefault("CDIFF_HOME", tempfile.mkdtemp(prefix="cdiff-tests-"))
-# Both reach the notebooks' kernels and pytest's workers, which inherit the environment.
+os.environ.setdefault("PYTHONIOENCODING", "utf-8")  # what tests read of processes, on Windows too
+# All reach the notebooks' kernels and pytest's workers, which inherit the environment.
 
 JUPYTER = find_spec("nbformat") is not None
 OPTIONS = {  # of plugins, in pyproject.toml

@@ -9,6 +9,7 @@ import time
 
 import nbformat
 import pytest
+from support.systems import posix_only
 
 from cdiff_helpers.checks import EXERCISES
 from notebooks import HOUSE, NOTEBOOKS
@@ -99,8 +100,16 @@ def test_chosen_definitions_are_blanked_and_checked_before_the_packages_own_goes
         (["release", "09", "--to", "x"], "no notebook '09'; expected one of 01, 02"),
         (["release", "03", "--to", "x", "--blank", "nothing"], "taught here; expected one of"),
         (["release", "03", "--to", "x", "--exercises", "walk"], "has no exercise walk; it has"),
-        (["mark", "missing", "--out", "m.csv", "--notebooks", "03"], "there is no folder missing"),
-        (["mark", "none", "--out", "m.csv", "--notebooks", "03"], "none holds no notebook"),
+        pytest.param(
+            ["mark", "missing", "--out", "m.csv", "--notebooks", "03"],
+            "there is no folder missing",
+            marks=posix_only,
+        ),
+        pytest.param(
+            ["mark", "none", "--out", "m.csv", "--notebooks", "03"],
+            "none holds no notebook",
+            marks=posix_only,
+        ),
     ],
 )
 def test_a_mistake_is_told_and_nothing_is_written(words, told, tmp_path, monkeypatch, capsys):
@@ -304,6 +313,7 @@ def expect(students: list[Student], names) -> None:
         )
 
 
+@posix_only
 def test_one_hostile_submission_costs_the_others_nothing(tmp_path):
     names = ["perfect", "magics", "remainder", "untouched", "exits", "not_json"]
     hand_in(tmp_path / "class", names)

@@ -231,7 +231,8 @@ TABLE = {
     "load_checkpoint": (load_checkpoint, ["nowhere", __file__, 3, None], lambda v: ""),
     "load_checkpoint device": (lambda v: load_checkpoint("nowhere", device=v), ["tpu"], repr),
     "save_checkpoint": (
-        lambda v: save_checkpoint(v, fresh(TrainConfig(), **TINY)), [__file__, 3, None, "/proc/x"],
+        lambda v: save_checkpoint(v, fresh(TrainConfig(), **TINY)),
+        [__file__, 3, None, f"{__file__}/below"],
         lambda v: "",
     ),
     "checkpointed": (

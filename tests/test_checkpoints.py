@@ -21,6 +21,7 @@ import runs
 import torch
 from runs import TINY, fresh, network, same
 from safetensors.torch import load as load_tensors
+from support.systems import needs_program, posix_only
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -338,6 +339,7 @@ def test_a_runs_folder_holds_what_the_readme_says(batches, short_process, tmp_pa
         assert all(torch.equal(stored[n], w) for n, w in model.state_dict().items())
 
 
+@needs_program("sha256sum")
 def test_the_digests_are_those_of_sha256sum(tmp_path):
     save_checkpoint(tmp_path, fresh(TrainConfig(num_updates=2), **TINY))
     done = subprocess.run(
@@ -653,7 +655,7 @@ def test_an_interrupt_ends_after_the_update_with_a_saved_run(
     with pytest.raises(Interrupted, match=r"after 2 of 50 updates; run the cell again, or") as stop:
         for step in checkpointed(train(state, short_process, batches), state, tmp_path):
             if step.index == 1:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
     assert isinstance(stop.value, KeyboardInterrupt) and stop.value.number == number
     assert load_checkpoint(tmp_path).index == state.index == 2
     assert signal.getsignal(number) is before
@@ -666,7 +668,7 @@ def test_an_interrupt_within_an_update_waits_until_it_is_whole(short_process, tm
     class Interrupting(list):
         def __iter__(self):
             for batch in super().__iter__():
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
                 yield batch
 
     state = fresh(TrainConfig(num_updates=3, **PLAIN), **TINY)
@@ -688,14 +690,14 @@ def test_a_second_interrupt_at_once_is_held_and_a_late_one_ends_what_hangs(
     with pytest.raises(Interrupted):
         for _ in checkpointed(train(state, short_process, batches), state, tmp_path):
             for _ in range(3):
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
     monkeypatch.setattr(interrupts, "IMPATIENT", 0.0)
 
     class Hanging(list):
         def __iter__(self):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             time.sleep(0.01)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             pytest.fail("it hangs")
 
     state = load_checkpoint(tmp_path)
@@ -704,12 +706,13 @@ def test_a_second_interrupt_at_once_is_held_and_a_late_one_ends_what_hangs(
     assert load_checkpoint(tmp_path).index == 1
 
 
+@posix_only
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=LONG), signal.SIGTERM])
 def test_the_shells_run_ends_with_a_sentence_and_goes_on(number, tmp_path):
     command = [sys.executable, "-m", "cdiff_helpers", "train", "--out", str(tmp_path / "run")]
     command += ["--preset", "reduced", "--updates", "100000", "--device", "cpu"]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    child = subprocess.Popen(command, text=True, **pipes)
+    child = subprocess.Popen(command, encoding="utf-8", **pipes)
     while child.poll() is None and "loss=" not in child.stderr.read(80):
         pass
     child.send_signal(number)

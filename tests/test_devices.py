@@ -20,6 +20,7 @@ import torch
 from nbclient import NotebookClient
 from PIL import Image
 from support.pretended_device import pretended
+from support.systems import posix_only
 
 from cdiff_helpers.__main__ import main
 from cdiff_helpers.data import ResidentLoader, make_loader
@@ -441,6 +442,7 @@ def with_requirements(names):
     return found.values()
 
 
+@posix_only
 def test_the_gpus_tests_start_where_there_is_no_jupyter(tmp_path):
     for each in with_requirements(BARE.split()):
         for top in {file.parts[0] for file in each.files if ".." not in file.parts}:

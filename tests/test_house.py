@@ -52,7 +52,7 @@ def test_imports_point_up_the_table_only(path):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom) and node.module.startswith("cdiff_helpers.")
     }
-    allowed = MAY_IMPORT[NAMES[path]] | EXCEPTIONS.get(str(path.relative_to(PACKAGE)), set())
+    allowed = MAY_IMPORT[NAMES[path]] | EXCEPTIONS.get(path.relative_to(PACKAGE).as_posix(), set())
     inside = {NAMES[path]} if path.parent != PACKAGE else set()  # a folder's files know each other
     assert imported <= allowed | inside | BOTTOM
 

