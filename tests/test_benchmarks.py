@@ -1,6 +1,7 @@
 """The benchmarks' arithmetic, and what is told where a browser is missing."""
 
 import pytest
+from support.systems import posix_only
 
 from benchmarks import lab
 from benchmarks.widgets import delays, percentile
@@ -26,6 +27,7 @@ def test_no_more_than_a_twentieth_of_the_values_is_above_the_95th_percentile():
     assert percentile([7.0], 0.95) == 7
 
 
+@posix_only
 @pytest.mark.parametrize("found", ["chromium", "google-chrome"])
 def test_the_machines_browser_is_found_under_any_of_its_names(found, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
