@@ -20,7 +20,8 @@ PROGRAMS = {
 def test_a_programs_help_names_the_program(name, monkeypatch, capsys):
     monkeypatch.syspath_prepend(HOUSE / "tools")  # which know each other by their bare names
     monkeypatch.setattr(sys, "argv", [name, "--help"])
-    monkeypatch.delitem(sys.modules, name, raising=False)
+    for module in (name, f"{name}.__main__"):  # where another test has imported it
+        monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(SystemExit) as left:
         runpy.run_module(name, run_name="__main__", alter_sys=True)
     usage = capsys.readouterr().out
