@@ -33,7 +33,7 @@ def run_alone(address, folder, *places):
     known = f"import sys\nsys.path += {[str(place) for place in places]}\n"
     return subprocess.run(
         [sys.executable, "-I", "-S", "-c", known + RECORDING + cell],
-        cwd=folder, capture_output=True, text=True,
+        cwd=folder, capture_output=True, encoding="utf-8",
     )  # fmt: skip
 
 
@@ -76,10 +76,10 @@ def test_a_published_notebook_on_a_colab_installs_the_course_and_runs(tmp_path):
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     (site,) = environment.glob("lib/python*/site-packages")
     there = Path(nbformat.__file__).parent.parent  # torch, IPython …; an editable course is no part
-    (site / "platform.pth").write_text(f"{there}\n")
+    (site / "platform.pth").write_text(f"{there}\n", "utf-8")
     done = subprocess.run(
         [environment / "bin" / "python", "-m", "tools.alone", "--as", "colab", NOTEBOOKS[0]],
-        cwd=HOUSE, capture_output=True, text=True,
+        cwd=HOUSE, capture_output=True, encoding="utf-8",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"GET /owner/course/archive/refs/tags/v0.zip HTTP/1.1" 200' in done.stderr

@@ -61,7 +61,7 @@ def quick(tmp_path, monkeypatch, small_model, short_process):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CDIFF_HOME", str(tmp_path / "home"))
     (tmp_path / "folder").mkdir()
-    (tmp_path / "file").write_text("precious")
+    (tmp_path / "file").write_text("precious", "utf-8")
 
     def data(root=None, train=True, source="auto", **options):
         load_cifar10(
@@ -108,7 +108,7 @@ def test_no_list_of_arguments_ends_in_a_traceback(part, quick, capsys):
         new = names(quick) - before
         asked = {word.split("/")[0] for word in words} | {f"{word}.png" for word in words}
         assert new <= asked, (words, new)
-        assert (quick / "file").read_text() == "precious", words
+        assert (quick / "file").read_text("utf-8") == "precious", words
         assert not list(quick.rglob("*.new")) and not list(quick.rglob(".*-[0-9]*")), words
     assert ends[0] > 5 and ends[2] > 20, ends
 

@@ -120,7 +120,7 @@ def test_mistakes_are_told_in_a_sentence(arguments, words, tmp_path, capsys):
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_training(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     assert main([*TRAIN, "--out", str(tmp_path / "file" / "run"), "--updates", "2"]) == 2
     assert "could not be saved" in capsys.readouterr().err
 
@@ -141,7 +141,7 @@ def test_a_run_is_scored_into_a_table_a_file_and_a_picture(run, tmp_path, capsys
     scores = tmp_path / "new folder" / "scores.json"
     command = ["evaluate", "--checkpoint", str(run), "--num-images", "20", "--allow-few", *FAST]
     assert main([*command, "--guidance-scale", "1", "--json", str(scores)]) == 0
-    told = json.loads(scores.read_text())
+    told = json.loads(scores.read_text("utf-8"))
     assert told.keys() >= KEYS and told["n"] == 20 and told["judge_fd"] > 0
     assert told["guidance_scale"] == 1 and told["model"] == str(run)
     assert f"{told['agreement']:.4f}" in capsys.readouterr().out

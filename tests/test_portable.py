@@ -14,7 +14,7 @@ from notebooks import HOUSE
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what is open")
 TEXT = {"read_text": 0, "write_text": 1}  # and how many arguments come before the encoding
-FOLDERS = ("cdiff_helpers", "benchmarks", "instructor")
+FOLDERS = ("cdiff_helpers", "benchmarks", "instructor", "tools", "tests")
 
 
 @on_linux
@@ -64,6 +64,7 @@ def test_text_is_read_and_written_with_its_encoding_named(folder):
                 name = getattr(node.func, "attr", getattr(node.func, "id", ""))
                 given = {keyword.arg for keyword in node.keywords}
                 short = name in TEXT and len(node.args) <= TEXT[name]
-                assert "encoding" in given or not (short or "text" in given), (
+                short |= name in ("run", "Popen") and "text" in given
+                assert "encoding" in given or not short, (
                     f"{path.relative_to(HOUSE)}:{node.lineno} names no encoding"
                 )

@@ -42,7 +42,7 @@ def archive(path: Path) -> None:
     """Write the project as a zip with one folder in it, as hosts of code make them."""
     path.parent.mkdir(parents=True)
     listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=HOUSE, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-z"], cwd=HOUSE, capture_output=True, encoding="utf-8", check=True
     )
     with zipfile.ZipFile(path, "w") as made:
         for name in filter(None, listed.stdout.split("\0")):
@@ -81,7 +81,7 @@ def stand_in(folder: Path) -> None:
     (folder / "google" / "colab").mkdir(parents=True)
     for part in ("google", "google/colab"):
         (folder / part / "__init__.py").touch()
-    (folder / "sitecustomize.py").write_text("import google.colab\n")
+    (folder / "sitecustomize.py").write_text("import google.colab\n", encoding="utf-8")
 
 
 def remove_course() -> None:

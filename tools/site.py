@@ -208,7 +208,9 @@ def build(house: Path, out: Path) -> list[Path]:
     for name, given in pages.items():
         text = templates.get_template("page.html").render(**shared, **given)
         (out / name).write_text(text, encoding="utf-8")
-    (out / "course.css").write_text((PAGES / "course.css").read_text() + styles(), encoding="utf-8")
+    (out / "course.css").write_text(
+        (PAGES / "course.css").read_text("utf-8") + styles(), encoding="utf-8"
+    )
     for picture in re.findall(r'src="(\w+\.png)"', (out / "index.html").read_text("utf-8")):
         shutil.copy(house / "images" / picture, out)
     return [out / name for name in pages]
