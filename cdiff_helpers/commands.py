@@ -189,7 +189,7 @@ def sample_command(args: argparse.Namespace) -> None:
     check_sampler(args, model, process, labels)
     images = generate(model, process, labels, args)
     file = image_bytes(tile_images(images, args.per_class), args.out.suffix, args.enlarge)
-    write_whole(args.out, file)
+    write_file(args.out, file)
     rows = ", ".join(CLASS_NAMES[label] for label in classes)
     count = f"{len(labels)} image{'s' * (len(labels) > 1)}"
     print(f"{args.out}: {count}; rows from the top: {rows}.")
@@ -210,6 +210,12 @@ def check_image_file(path: Path, grid: tuple[int, int] = (1, 1), enlarge: int = 
         )
     image_bytes(np.zeros((height, width, 3), np.uint8), path.suffix)
     check_writable(path)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Put content at path at once, its folders made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content)
 
 
 def chosen_model(args: argparse.Namespace) -> tuple[ConditionalUNet, DiffusionProcess]:
@@ -264,9 +270,9 @@ def evaluate_command(args: argparse.Namespace) -> None:
         scores["fid"] = true_fid(images, real, inception)
         print(f"FID against all training images: {scores['fid']:.2f}")
     if args.json:
-        write_whole(args.json, (json.dumps(made_by | scores, indent=1) + "\n").encode())
+        write_file(args.json, (json.dumps(made_by | scores, indent=1) + "\n").encode())
     if figure:
-        write_whole(figure, figure_file(plot_scores(scores, images, labels), figure.suffix))
+        write_file(figure, figure_file(plot_scores(scores, images, labels), figure.suffix))
         print(f"The figure: {figure}")
 
 

@@ -44,10 +44,9 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Put content at path at once, its folders made: written beside, flushed to disk, renamed."""
+    """Put content at path at once: written beside it, flushed to disk, then renamed."""
     beside = path.with_name(f".{path.name[:50]}-{os.getpid()}")  # no longer than a name may be
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_synced(beside, content)
         os.replace(beside, path)
     except BaseException:
