@@ -314,6 +314,7 @@ def expect(students: list[Student], names) -> None:
 
 
 @posix_only
+@pytest.mark.slow
 def test_one_hostile_submission_costs_the_others_nothing(tmp_path):
     names = ["perfect", "magics", "remainder", "untouched", "exits", "not_json"]
     hand_in(tmp_path / "class", names)

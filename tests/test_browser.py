@@ -344,6 +344,7 @@ def test_an_exported_film_needs_no_kernel_and_no_server(scratch, browser, lab, s
     page.close()
 
 
+@pytest.mark.slow
 def test_a_film_goes_on_after_its_kernel(scratch):
     """The last of the scratch notebook's tests: it takes the kernel away."""
     scratch.shut_down()

@@ -143,7 +143,10 @@ def test_wilsons_interval_is_the_published_one():
         assert wilson_interval(right, count) == pytest.approx(expected, abs=5e-5)
 
 
-@pytest.mark.parametrize("ladder", LADDERS)
+SLOWER = [pytest.param(name, marks=pytest.mark.slow) for name in LADDERS if name != "noise"]
+
+
+@pytest.mark.parametrize("ladder", ["noise", *SLOWER])
 def test_real_pictures_score_best_and_worse_at_each_step(held_out, monkeypatch, ladder):
     unit, spoil, strengths = LADDERS[ladder]
     monkeypatch.setitem(LADDERS, ladder, (unit, spoil, strengths[1::2]))

@@ -200,6 +200,7 @@ def test_a_compiled_run_is_compiled_with_cuda_graphs(small_runs, tmp_path, monke
     assert asked == {"mode": "reduce-overhead", "dynamic": False}
 
 
+@pytest.mark.slow
 def test_a_run_is_bundled_with_the_average_that_the_judge_prefers(
     small_runs, tmp_path, monkeypatch, capsys
 ):
@@ -224,6 +225,7 @@ def test_a_run_is_bundled_with_the_average_that_the_judge_prefers(
     assert all((bundle / entry["file"]).is_file() for entry in card["snapshots"])
 
 
+@pytest.mark.slow
 def test_the_reference_is_scored_once_a_case(tmp_path, monkeypatch):
     """A second call goes on where the first stopped; other weights begin anew.
 
