@@ -230,6 +230,15 @@ def test_another_configuration_is_refused_with_the_difference(model, config, wor
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "losses.json"])
+def test_a_run_is_not_begun_over_files_of_others(name, tmp_path):
+    """Common names: a folder of Hugging Face's has the first two."""
+    (tmp_path / name).write_text("precious", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"holds {name}, and no run; expected an empty folder"):
+        open_run(tmp_path, network(**TINY), TrainConfig(num_updates=2))
+    assert [path.read_text("utf-8") for path in tmp_path.iterdir()] == ["precious"]
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     save_checkpoint(tmp_path, TrainState(Forgetful(), TrainConfig(num_updates=2)))
     other = Forgetful()

@@ -13,6 +13,7 @@ from cdiff_helpers.training.checkpoints import (
     load_checkpoint,
     load_ema_model,
     open_run,
+    refuse_other_files,
     save_checkpoint,
     tensor_bytes,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "load_ema_model",
     "loss_weights",
     "open_run",
+    "refuse_other_files",
     "save_checkpoint",
     "tensor_bytes",
     "train",

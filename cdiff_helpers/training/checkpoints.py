@@ -211,6 +211,16 @@ def holds_run(folder: str | Path) -> bool:
     return any((Path(folder) / name).exists() for name in names)
 
 
+def refuse_other_files(folder: str | Path) -> None:
+    """Raise ValueError where a folder without a run holds files under a run's names."""
+    others = [name for name in FILES if (Path(folder) / name).exists()]
+    if others and not holds_run(folder):
+        raise ValueError(
+            f"{folder} holds {', '.join(others)}, and no run; expected an empty folder or a run's. "
+            "Take another folder: a new run would overwrite these."
+        )
+
+
 def load_checkpoint(
     folder: str | Path, model: nn.Module | None = None, device: str | torch.device = "cpu"
 ) -> TrainState:
@@ -349,9 +359,11 @@ def open_run(folder: str | Path, model: nn.Module, config: TrainConfig) -> Train
     """The run in the folder, ready to go on, or a new one, saved at once: for a cell run twice.
 
     The model's weights become the run's. Raises ValueError naming each setting in which the run
-    there differs, and OSError for a folder that cannot be written.
+    there differs, or files of others under a run's names, and OSError for a folder that cannot be
+    written.
     """
     folder, device = as_folder(folder), next(model.parameters()).device
+    refuse_other_files(folder)
     if not holds_run(folder):
         state = TrainState(model, config)
         save_checkpoint(folder, state)  # a folder that cannot be written is found out now
