@@ -205,6 +205,8 @@ def main(arguments: list[str] | None = None) -> int:
             return check(args.house)
         tag = f"v{__version__}" if args.tag is None else args.tag
         publish(args.house, None if args.undo else Address(args.repo, tag))
+        if not args.undo:
+            print(f"Now commit this, tag the commit {tag}, and push both: the links need the tag.")
     except (ValueError, OSError) as error:
         print(f"publish: {error}", file=sys.stderr)
         return 2
