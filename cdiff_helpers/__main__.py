@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     try:
         args.run(args)
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+    except (ValueError, OSError, RuntimeError, MemoryError, OverflowError) as error:
         print(f"cdiff_helpers {args.command}: {error or 'out of memory'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:

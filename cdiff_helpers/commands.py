@@ -51,12 +51,15 @@ from cdiff_helpers.training import (
     load_checkpoint,
     load_ema_model,
     open_run,
+    refuse_other_files,
     train,
     watched,
 )
 from cdiff_helpers.unet import ConditionalUNet
 from cdiff_helpers.visualization import figure_file, image_bytes, tile_images
 
+MOST_IMAGES = 1_000_000  # of one evaluation: 12 GB in memory
+MOST_GUIDANCE = 1_000  # beyond it float32 overflows in the end, and follows no class long before
 MOST_PIXELS = 200_000_000  # of one file: 600 MB in memory, twice
 
 
@@ -107,7 +110,7 @@ def train_command(args: argparse.Namespace) -> None:
         process = DiffusionProcess(state.model.num_steps).to(rank.device)
         steps = in_step(train(state, process, loader), rank)
         if rank.index == 0:
-            same = "without --extend" if args.extend else "with --resume"
+            same = "without --extend and --updates" if args.extend else "with --resume"
             hint = f"run the same command {same}"
             steps = shown(checkpointed(steps, state, args.out, go_on=hint), state)
         for _ in steps:
@@ -127,6 +130,7 @@ def check_train(args: argparse.Namespace, preset: Preset) -> None:
             f"{args.out} holds a run already; --resume goes on with it, another --out "
             "starts a new one."
         )
+    refuse_other_files(args.out)
     new_settings(args, preset)
     try:
         check_writable(args.out / "config.json")
@@ -170,8 +174,8 @@ def go_on(args: argparse.Namespace, device: torch.device) -> TrainState:
     for name, value in given_settings(args).items():
         if getattr(state.config, name) != value:
             raise ValueError(
-                f"{name} is {value}, but the run in {args.out} was started with "
-                f"{getattr(state.config, name)}; leave it out to go on, or take another --out."
+                f"{name} is {value}, but the run in {args.out} has {getattr(state.config, name)}; "
+                "leave it out to go on, or take another --out."
             )
     return extended(state, args.extend) if args.extend else state
 
@@ -237,6 +241,11 @@ def check_sampler(
     check_labels(labels, model, process)
     solver_and_times(process, args.solver, args.num_steps)
     check_model(model, process, args.guidance_scale)
+    if abs(args.guidance_scale) > MOST_GUIDANCE:
+        raise ValueError(
+            f"--guidance-scale is {args.guidance_scale:g}; expected at most {MOST_GUIDANCE:,}, "
+            "such as 2.5."
+        )
     check_seed(args.seed)
 
 
@@ -260,19 +269,21 @@ def generate(
 def evaluate_command(args: argparse.Namespace) -> None:
     """Score args.num_images images, equally many per class, and print what the judge says."""
     figure = check_evaluate(args)
-    real = load_cifar10(args.root) if args.fid else None
     inception = inception_weights() if args.fid else None
+    real = load_cifar10(args.root) if args.fid else None
     judge = load_judge(pick_device(args.device))
     images, labels, made_by = real_images(args) if args.real else generated_images(args)
     scores = score(images, labels, judge=judge, allow_few=args.allow_few)
-    print(score_table(scores))
     if args.fid:
         scores["fid"] = true_fid(images, real, inception)
-        print(f"FID against all training images: {scores['fid']:.2f}")
     if args.json:
         write_file(args.json, (json.dumps(made_by | scores, indent=1) + "\n").encode())
     if figure:
         write_file(figure, figure_file(plot_scores(scores, images, labels), figure.suffix))
+    print(score_table(scores))  # after the files: a full disk or a closed pipe loses nothing
+    if args.fid:
+        print(f"FID against all training images: {scores['fid']:.2f}")
+    if figure:
         print(f"The figure: {figure}")
 
 
@@ -280,6 +291,8 @@ def check_evaluate(args: argparse.Namespace) -> Path | None:
     """The figure's file; raises ValueError or OSError for what no evaluation can end with."""
     if args.num_images < (2 if args.allow_few else FEWEST_FOR_AGREEMENT):
         raise ValueError(few_words(args.num_images).replace("allow_few=True", "--allow-few"))
+    if args.num_images > MOST_IMAGES:
+        raise ValueError(f"--num-images is {args.num_images}; expected at most {MOST_IMAGES:,}.")
     if args.json:
         check_writable(args.json)
     figure = args.figure or (args.json and args.json.with_suffix(".png"))

@@ -3,6 +3,7 @@
 Imports nothing but the standard library, so that the shell's help need not wait for torch.
 """
 
+import io
 import sys
 from typing import TextIO
 
@@ -19,7 +20,10 @@ def safe_print(text: str) -> None:
 
 
 def replace_unprintable() -> None:
-    """From now on stdout and stderr replace what they cannot encode, instead of raising."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # Jupyter's have no such method, and are UTF-8
+    """From now on stdout and stderr replace what they cannot encode; one that is closed is none."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # as after `2>&-`, or under pythonw
+            setattr(sys, name, io.StringIO())
+        elif hasattr(stream, "reconfigure"):  # Jupyter's have no such method, and are UTF-8
             stream.reconfigure(errors="replace")

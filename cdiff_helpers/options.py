@@ -4,6 +4,7 @@ Home: notebook 08.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -71,12 +72,19 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def file_path(text: str) -> Path:
+    """A file's path that was typed; raises ArgumentTypeError for a folder's."""
+    if text.endswith(("/", os.sep)):
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder's name; expected a file's")
+    return path(text)
+
+
 def add_fetch(verbs) -> None:
     """The options of fetch."""
     summary = "bring CIFAR-10 onto this machine, verified by SHA-256"
     verb = add_verb(verbs, "fetch", summary, "--min-rate 20")
     add = verb.add_argument
-    add("--root", metavar="FOLDER", help=ROOT)
+    add("--root", type=path, metavar="FOLDER", help=ROOT)
     add("--source", choices=SOURCES, default="auto", help="where it comes from (default: auto)")
     add("--to", type=path, metavar="FOLDER", help="also copy it there, for machines offline")
     add(
@@ -99,7 +107,7 @@ def add_train(verbs) -> None:
     add("--batch-size", type=int, metavar="B", help="images per step (default: the preset's)")
     add("--seed", type=int, metavar="S", help="of weights, data order and noise (default: 0)")
     add("--device", default="auto", metavar="NAME", help=DEVICE)
-    add("--root", metavar="FOLDER", help=ROOT)
+    add("--root", type=path, metavar="FOLDER", help=ROOT)
     add("--source", choices=SOURCES, help="of the images (default: the preset's)")
     add("--resume", action="store_true", help="go on with the run in the folder")
     add(
@@ -116,7 +124,7 @@ def add_sample(verbs) -> None:
     add("--checkpoint", type=path, metavar="FOLDER", help=CHECKPOINT)
     add("--classes", required=True, metavar="NAMES", help="names or numbers: cat,dog or 3,5")
     add("--per-class", type=int, default=8, metavar="N", help="images per class (default: 8)")
-    add("--out", type=path, required=True, metavar="FILE", help="a .png, .jpg or .webp file")
+    add("--out", type=file_path, required=True, metavar="FILE", help="a .png, .jpg or .webp file")
     add(
         "--enlarge", type=int, default=2, metavar="N",
         help="each pixel becomes N x N pixels of the file (default: 2)",
@@ -134,13 +142,18 @@ def add_evaluate(verbs) -> None:
         "--num-images", type=int, default=2_000, metavar="N",
         help="images in all, equally many per class (default: 2000)",
     )  # fmt: skip
-    add("--json", type=path, metavar="FILE", help="write the scores there, a figure beside it")
-    add("--figure", type=path, metavar="FILE", help="write the figure there: .png, .jpg or .webp")
-    add("--picture", type=path, dest="figure", help=argparse.SUPPRESS)  # its name before 0.2
+    add("--json", type=file_path, metavar="FILE", help="write the scores there, a figure beside it")
+    add(
+        "--figure",
+        type=file_path,
+        metavar="FILE",
+        help="the figure: .png, .jpg or .webp",
+    )
+    add("--picture", type=file_path, dest="figure", help=argparse.SUPPRESS)  # its name before 0.2
     add("--real", action="store_true", help="score real test images instead")
     add("--fid", action="store_true", help="the true FID, too: needs torch-fidelity")
     add("--allow-few", action="store_true", help="score fewer images than a score needs")
-    add("--root", metavar="FOLDER", help=ROOT)
+    add("--root", type=path, metavar="FOLDER", help=ROOT)
     add_sampler(verb)
 
 

@@ -18,12 +18,16 @@ def main(arguments: list[str] | None = None) -> None:
     steps = ", ".join(f"{points} points from {step:.2f}" for step, points in LADDER)
     parser = argparse.ArgumentParser(
         prog="python -m cdiff_helpers.checks.mark",
-        description="Mark final tasks by the judge, on freshly drawn pictures.",
+        description="Mark final tasks by the judge, on freshly generated images.",
         epilog=f"Steps of the agreement: {steps}. {MEASURED}",
     )
     parser.add_argument("folders", nargs="+", type=Path, help="each with the two files")
-    parser.add_argument("--seed", type=int, required=True, help="yours; picture i is of seed + i")
-    parser.add_argument("--num-images", type=int, default=500, help="500 or more (default: 500)")
+    parser.add_argument(
+        "--seed", type=int, required=True, metavar="S", help="yours; image i is of seed S + i"
+    )
+    parser.add_argument(
+        "--num-images", type=int, default=500, metavar="N", help="500 or more (default: 500)"
+    )
     parser.add_argument("--json", action="store_true", help="for programs: one object a line")
     replace_unprintable()
     args = parser.parse_args(arguments)

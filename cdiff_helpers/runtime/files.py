@@ -5,6 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
+LONGEST = 255  # bytes of a file's name, on every system
 SUMS = "SHA256SUMS"  # `sha256sum -c SHA256SUMS` reads it, too
 
 
@@ -60,7 +61,10 @@ def check_writable(path: Path) -> None:
     try:
         if path.exists() and not path.is_file():
             raise OSError("it is there, and no file")
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if any(len(os.fsencode(part)) > LONGEST for part in path.parts):
+            raise OSError(f"a name is longer than {LONGEST} bytes")
+        there = (p for p in path.absolute().parents if p.exists() or p.is_symlink())
+        folder = next(there)
         probe = folder / f".{path.name[:50]}-{os.getpid()}"
         probe.touch()
         probe.unlink()
