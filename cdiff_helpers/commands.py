@@ -80,7 +80,7 @@ def fetch_command(args: argparse.Namespace) -> None:
         copy = carry(root, data.source, args.to)
         print(
             f"{copy} is ready to be carried: put it into ~/.cdiff/data on each machine without "
-            f"internet, or into $CDIFF_HOME/data, or give its folder as root="
+            f"internet, or into $CDIFF_HOME/data, or give its folder as --root."
         )
 
 
@@ -307,6 +307,8 @@ def real_images(args: argparse.Namespace) -> tuple[Tensor, Tensor, dict]:
     """The first args.num_images test images, their labels, and that they are real."""
     test = load_cifar10(args.root, train=False)
     some = slice(args.num_images)
+    if len(test) < args.num_images:
+        print(f"There are {len(test):,} test images here: all of them are scored.")
     return test.images[some], test.labels[some], {"model": "real test images"}
 
 

@@ -164,7 +164,8 @@ def test_real_pictures_are_scored_by_the_same_command(monkeypatch, capsys):
     monkeypatch.setattr(
         commands, "load_cifar10", lambda root, train: load_cifar10(train=train, source="bundled")
     )
-    assert main(["evaluate", "--real", "--num-images", "500"]) == 0
+    assert main(["evaluate", "--real", "--num-images", "600"]) == 0
     right = judge_card()["bundled_test"]["right"]
     assert f"{right / 500:.4f}" in (said := capsys.readouterr().out)
+    assert "There are 500 test images here: all of them are scored." in said
     assert "500 images are too few for distances" in said
