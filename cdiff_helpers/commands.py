@@ -269,8 +269,8 @@ def generate(
 def evaluate_command(args: argparse.Namespace) -> None:
     """Score args.num_images images, equally many per class, and print what the judge says."""
     figure = check_evaluate(args)
-    inception = inception_weights() if args.fid else None
-    real = load_cifar10(args.root) if args.fid else None
+    if args.fid:
+        inception, real = inception_weights(), load_cifar10(args.root)
     judge = load_judge(pick_device(args.device))
     images, labels, made_by = real_images(args) if args.real else generated_images(args)
     scores = score(images, labels, judge=judge, allow_few=args.allow_few)

@@ -5,12 +5,11 @@ Imports nothing but the standard library, so that the shell's help need not wait
 
 import io
 import sys
-from typing import TextIO
 
 
-def printable(text: str, stream: TextIO | None = None) -> str:
-    """The text with "?" for each character that the stream (default: stdout) cannot encode."""
-    encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
+def printable(text: str) -> str:
+    """The text with "?" for each character that stdout cannot encode."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
 
 

@@ -99,18 +99,8 @@ def test_the_installed_shell_draws_in_a_folder_of_any_name_on_a_console_of_any_k
     """The wheel's module, not this folder's; umlauts in the folder, none on the console."""
     site, folder = tmp_path / "site", tmp_path / "köln öffnen"
     folder.mkdir()
-    run(
-        PYTHON,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        site,
-        archives[2],
-    )
+    install = ["-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target"]
+    run(PYTHON, *install, site, archives[2])
     env = {**os.environ, "PYTHONPATH": str(site), "CDIFF_HOME": str(tmp_path / "home")}
     options = {"cwd": folder, "env": env | {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}}
     (line,) = run(PYTHON, "-c", WHOSE, **options)
