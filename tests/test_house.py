@@ -17,9 +17,10 @@ from notebooks import HOUSE, NOTEBOOKS, as_python, cells, is_woven
 PACKAGE = HOUSE / "cdiff_helpers"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {path: path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES}
-BOTTOM = {"console", "defaults"}  # torch-free, for every room
+BOTTOM = {"console", "defaults", "validation"}  # for every room; the first two without torch
 MAY_IMPORT = {
     "console": set(),
+    "validation": set(),
     "defaults": set(),
     "__init__": {"reference"},
     "runtime": set(),
