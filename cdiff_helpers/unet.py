@@ -1,5 +1,4 @@
-"""The conditional U-Net: a network that looks at a noisy picture, a time and a class, and says
-which part of the picture is noise.
+"""The conditional U-Net: given a noisy image, a timestep and a class, it predicts the noise.
 
 Home: notebook 04. About 4 million parameters, made for two CPU cores: the first thing it does is
 to fold each 2 x 2 patch of pixels into channels, so that all convolutions run at 16 x 16 or below.
@@ -11,31 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdiff_helpers.diffusion import (
-    DiffusionProcess,
-    check_is,
-    check_pictures,
-    check_whole,
-    described,
-    may_look,
-)
+from cdiff_helpers import validation
+from cdiff_helpers.diffusion import DiffusionProcess, betas_of
 
 
 class SinusoidalPositionEmbeddings(nn.Module):
-    """Times as waves: t (B,) -> (B, dim), sines then cosines of t at falling frequencies.
+    """Timesteps as waves: t (B,) -> (B, dim), sines then cosines of t at falling frequencies.
 
     Vaswani et al. 2017, section 3.5. `dim` is even and at least 2; float32 values in [-1, 1].
     """
 
     def __init__(self, dim: int):
         super().__init__()
-        if not isinstance(dim, int) or dim < 2 or dim % 2:
-            raise ValueError(f"dim is {dim!r}; expected an even number of at least 2, such as 64.")
-        self.half = dim // 2
+        self.half = validation.multiple("dim", dim, 2) // 2
 
     def forward(self, t: Tensor) -> Tensor:
-        if not isinstance(t, Tensor) or t.ndim != 1:
-            raise ValueError(f"t is {described(t)}; expected a tensor of times, shape (B,).")
+        validation.vector("t", t)
         i = torch.arange(self.half, dtype=torch.float32, device=t.device)  # not the weights' type
         frequencies = torch.exp(-math.log(10_000) * i / self.half)  # 1 … 1/10,000
         angles = t[:, None].float() * frequencies[None, :]  # (B, 1) * (1, half) -> (B, half)
@@ -46,13 +36,13 @@ class ConvBlock(nn.Module):
     """Two 3 x 3 convolutions with a shortcut around them, steered by an embedding.
 
     (B, in_channels, H, W) and (B, emb_dim) -> (B, out_channels, H, W). The embedding gives each
-    channel a scale and a shift after the second normalisation ("FiLM"). The last convolution
-    starts at zero, so a fresh block hands on what the shortcut brings.
+    channel a scale and a shift after the second normalization ("FiLM"). The last convolution
+    starts at zero, so a fresh block returns what the shortcut brings.
     """
 
     def __init__(self, in_channels: int, out_channels: int, emb_dim: int):
         super().__init__()
-        check_widths(in_channels=in_channels, out_channels=out_channels, emb_dim=emb_dim)
+        validation.widths(in_channels=in_channels, out_channels=out_channels, emb_dim=emb_dim)
         self.norm1 = nn.GroupNorm(num_groups(in_channels), in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.scale_shift = nn.Linear(emb_dim, 2 * out_channels)
@@ -69,7 +59,7 @@ class ConvBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Every position looks at every other one: (B, C, H, W) -> the same shape.
+    """Every position attends to every other one: (B, C, H, W) -> the same shape.
 
     Multi-head attention over the H * W positions (Vaswani et al. 2017, eq. 1) with a shortcut;
     the output projection starts at zero. `channels` must be a multiple of `num_heads`.
@@ -77,12 +67,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, num_heads: int = 4):
         super().__init__()
-        check_widths(channels=channels, num_heads=num_heads)
-        if channels % num_heads:
-            raise ValueError(
-                f"channels is {channels}; expected a multiple of num_heads={num_heads}."
-            )
-        self.num_heads = num_heads
+        self.num_heads = validation.whole("num_heads", num_heads)
+        validation.multiple("channels", channels, num_heads)
         self.norm = nn.GroupNorm(num_groups(channels), channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zero_init(nn.Conv2d(channels, channels, 1))
@@ -118,24 +104,13 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-class TableModule(nn.Module):
-    """A module whose tables, its buffers, keep their type: .half() and the like change weights."""
-
-    def _apply(self, fn, recurse=True):
-        tables = dict(self._buffers)
-        super()._apply(fn, recurse)
-        for name, table in tables.items():
-            if self._buffers[name].dtype != table.dtype:
-                self._buffers[name] = table.to(self._buffers[name].device)
-        return self
-
-
-class ConditionalUNet(TableModule):
-    """The noise in a picture, given its time and class: eps = model(xt, t, y).
+class ConditionalUNet(nn.Module):
+    """The noise in an image, given its timestep and class: eps = model(xt, t, y).
 
     xt: float (B, 3, H, W), H and W multiples of 2 ** len(channels); t: int64 (B,) in 0 … T-1;
     y: int64 (B,) in 0 … num_classes, where `null_class` == num_classes means "no class given".
-    Returns float32 (B, 3, H, W). Raises ValueError for other shapes, types and values.
+    Returns float32 (B, 3, H, W). `alpha_bar` (T,) is the table of the process that the network is
+    for, None the cosine schedule's. Raises ValueError for other shapes, types and values.
     """
 
     def __init__(
@@ -144,15 +119,16 @@ class ConditionalUNet(TableModule):
         num_steps: int = 1000,
         channels: tuple[int, ...] = (64, 96, 128),
         emb_dim: int = 256,
+        *,
+        alpha_bar: Tensor | None = None,
     ):
         super().__init__()
-        check_sizes(num_classes, channels)
-        self.config = {"num_classes": num_classes, "num_steps": num_steps}  # for checkpoints
-        self.config |= {"channels": list(channels), "emb_dim": emb_dim}
-        self.num_steps, self.null_class = num_steps, num_classes
-        self.register_buffer("alpha_bar", DiffusionProcess(num_steps).alpha_bar, persistent=False)
+        sizes = num_classes, num_steps, channels, emb_dim
+        self.config = validation.network_sizes(*sizes, alpha_bar=alpha_bar)  # for checkpoints
+        self.null_class, self.num_steps, channels, emb_dim = list(self.config.values())[:4]
+        self.register_buffer("alpha_bar", self.process().alpha_bar, persistent=False)
         self.time_embedding = time_embedding(emb_dim)
-        self.class_embedding = nn.Embedding(num_classes + 1, emb_dim)  # the last row: no class
+        self.class_embedding = nn.Embedding(self.null_class + 1, emb_dim)  # the last row: no class
         self.stem = nn.Conv2d(4 * 3, channels[0], 3, padding=1)  # 2 x 2 pixels of 3 colours
         self.encoder, self.downs = encoder(channels, emb_dim)
         self.middle = nn.ModuleList(
@@ -164,7 +140,7 @@ class ConditionalUNet(TableModule):
         self.float()  # whatever torch's default type is
 
     def forward(self, xt: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        check_inputs(self, xt, t, y)
+        validation.network_inputs(self, xt, t, y)
         dtype = self.stem.weight.dtype  # float32, or what .half() and .bfloat16() made of it
         waves = self.time_embedding[0](t).to(dtype)
         emb = self.time_embedding[1:](waves) + self.class_embedding(y)  # (B, emb_dim)
@@ -172,8 +148,20 @@ class ConditionalUNet(TableModule):
         with torch.autocast(xt.device.type, enabled=False):
             return velocity_to_noise(v.float(), xt.float(), self.alpha_bar[t])
 
+    def process(self) -> DiffusionProcess:
+        """A new diffusion process with the schedule that the network is made for."""
+        table = self.config.get("alpha_bar")
+        betas = table and betas_of(torch.tensor(table, device="cpu"))
+        return DiffusionProcess(self.num_steps, betas=betas)
+
+    def _apply(self, fn, recurse=True):  # .half() and the like change weights, not the table
+        table = self.alpha_bar
+        super()._apply(fn, recurse)
+        self.alpha_bar = table.to(self.alpha_bar.device)
+        return self
+
     def velocity(self, xt: Tensor, emb: Tensor) -> Tensor:
-        """The U itself: down while remembering, across the middle, up while recalling."""
+        """The U itself: down, each level's output kept, across the middle, up beside them."""
         h = self.stem(F.pixel_unshuffle(xt, 2))  # (B, 3, 32, 32) -> (B, 12, 16, 16) -> (B, C, …)
         skips = []
         for stage, down in zip(self.encoder, self.downs):
@@ -185,14 +173,13 @@ class ConditionalUNet(TableModule):
             h = stage(h, emb)
         for stages, up in zip(self.decoder, self.ups):
             for stage in stages:
-                h = stage(torch.cat([h, skips.pop()], dim=1), emb)  # the latest memory first
+                h = stage(torch.cat([h, skips.pop()], dim=1), emb)  # the latest first
             h = up(h)  # (B, C, H, W) -> (B, C', 2H, 2W)
-        h = self.head(F.silu(self.norm(h)))
-        return F.pixel_shuffle(h, 2)  # (B, 12, 16, 16) -> (B, 3, 32, 32)
+        return F.pixel_shuffle(self.head(F.silu(self.norm(h))), 2)  # (B, 12, …) -> (B, 3, 32, 32)
 
 
 def time_embedding(emb_dim: int) -> nn.Sequential:
-    """Waves, then a small network that makes of them what the blocks need: (B,) -> (B, emb_dim)."""
+    """Sinusoidal embeddings of t, then a small network: (B,) -> (B, emb_dim)."""
     return nn.Sequential(
         SinusoidalPositionEmbeddings(emb_dim),
         nn.Linear(emb_dim, emb_dim),
@@ -202,7 +189,7 @@ def time_embedding(emb_dim: int) -> nn.Sequential:
 
 
 def encoder(channels: tuple[int, ...], emb_dim: int) -> tuple[nn.ModuleList, nn.ModuleList]:
-    """One Stage a level and what halves the picture after it; attention at the second level."""
+    """One Stage per level and what halves the image after it; attention at the second level."""
     stages, downs = nn.ModuleList(), nn.ModuleList()
     for level, c in enumerate(channels):
         stages.append(Stage(c, c, emb_dim, attend=level == 1))
@@ -212,7 +199,7 @@ def encoder(channels: tuple[int, ...], emb_dim: int) -> tuple[nn.ModuleList, nn.
 
 
 def decoder(channels: tuple[int, ...], emb_dim: int) -> tuple[nn.ModuleList, nn.ModuleList]:
-    """Two Stages a level, each beside a memory of the encoder's, and what doubles the picture."""
+    """Two Stages per level, each with an output of the encoder's, and what doubles the image."""
     stages, ups = nn.ModuleList(), nn.ModuleList()
     for level, c in reversed(list(enumerate(channels))):
         pair = [Stage(2 * c, c, emb_dim, attend=level == 1) for _ in range(2)]
@@ -225,8 +212,7 @@ def velocity_to_noise(v: Tensor, xt: Tensor, alpha_bar: Tensor) -> Tensor:
     """ε = √ᾱ v + √(1-ᾱ) xt, for v = √ᾱ ε - √(1-ᾱ) x0 (Salimans & Ho 2022, appendix D).
 
     v and xt: (B, C, H, W), alpha_bar: (B,). The standard deviation of v lies between the data's
-    (about 0.5) and 1 at every t, and an error in v never grows on its way to x0; ε itself is
-    nearly known at high t and hard to predict at low t.
+    (about 0.5) and 1 at every t, and an error in v never grows on its way to x0.
     """
     alpha_bar = alpha_bar[:, None, None, None]
     return alpha_bar.sqrt() * v + (1 - alpha_bar).sqrt() * xt
@@ -238,52 +224,7 @@ def num_groups(channels: int) -> int:
 
 
 def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
-    """The same layer with weight and bias zero, so that it starts by saying nothing."""
+    """The same layer with weight and bias zero, so that it starts by predicting 0."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def check_widths(**widths: int) -> None:
-    """Raise ValueError unless each of the named widths is a whole number of at least 1."""
-    for name, width in widths.items():
-        check_whole(name, width)
-
-
-def check_sizes(num_classes: int, channels: tuple[int, ...]) -> None:
-    """Raise ValueError unless there is a class and a level to build."""
-    check_whole("num_classes", num_classes, hint=", such as 10")
-    whole = isinstance(channels, tuple | list) and all(isinstance(c, int) for c in channels)
-    if not whole or not channels or any(c < 4 or c % 4 for c in channels):
-        raise ValueError(
-            f"channels is {channels!r}; expected one width a level, each a multiple of 4, such as "
-            "(64, 96, 128)."
-        )
-
-
-def check_inputs(model: ConditionalUNet, xt: Tensor, t: Tensor, y: Tensor) -> None:
-    """Raise ValueError unless xt, t and y fit the network and each other."""
-    check_pictures(xt, t, model.num_steps)
-    check_is(Tensor, "Try torch.tensor([3, 5]).", y=y)
-    multiple = 2 ** len(model.config["channels"])
-    sizes = xt.shape[2:] if xt.ndim == 4 and xt.shape[1] == 3 else (0,)
-    if any(size % multiple or not size for size in sizes):
-        raise ValueError(
-            f"xt has shape {tuple(xt.shape)}; expected (B, 3, H, W) with H and W multiples of "
-            f"{multiple}, such as ({len(xt)}, 3, 32, 32)."
-        )
-    if xt.device != model.alpha_bar.device:
-        raise ValueError(
-            f"xt is on {xt.device}, the network on {model.alpha_bar.device}; expected one device. "
-            "Move them there with .to(device)."
-        )
-    if y.dtype != torch.int64 or y.shape != t.shape:
-        raise ValueError(
-            f"y has shape {tuple(y.shape)} and dtype {y.dtype}; expected one int64 class per "
-            f"image, shape ({len(xt)},). Try torch.full(({len(xt)},), 3)."
-        )
-    if may_look(y) and not 0 <= int(y.min()) <= int(y.max()) <= model.null_class:
-        raise ValueError(
-            f"y holds values from {int(y.min())} to {int(y.max())}; expected 0 … "
-            f"{model.null_class - 1}, or null_class = {model.null_class} for no class."
-        )

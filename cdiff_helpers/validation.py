@@ -86,8 +86,9 @@ def tensor(name: str, value: Any, hint: str = "Try torch.as_tensor(…).") -> Te
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """The function, which refuses what does not fit among the arguments that it names.
 
-    Images (`IMAGES`), timesteps `t` and `t_prev`, labels `y`, a `model` and its `process`, which
-    may be `self`. Loops that have checked their own arguments call `unchecked(function)`.
+    Images (`IMAGES`), timesteps `t` and `t_prev`, labels `y`, a `generator`, a `model` and its
+    `process`, which may be `self`. Loops that have checked them already call
+    `unchecked(function)`.
     """
     names = list(inspect.signature(function).parameters)
 
@@ -96,19 +97,20 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         fitting(dict(zip(names, args)) | kwargs)
         return function(*args, **kwargs)
 
+    guarded.unchecked = function  # type: ignore[attr-defined]
     return guarded
 
 
 def unchecked(function: Callable[P, R]) -> Callable[P, R]:
     """What `checked` guards, without the guard; any other function or method as it is."""
-    inner = getattr(function, "__wrapped__", function)
+    inner = getattr(function, "unchecked", function)
     owner = getattr(function, "__self__", None)  # of a bound method
     return inner if inner is function or owner is None else inner.__get__(owner)
 
 
 def fitting(given: dict[str, Any]) -> None:
     """Raise ValueError unless the arguments of these names fit each other (see `checked`)."""
-    if "model" in given:
+    if {"model", "process"} <= set(given):
         same_schedule(given["model"], given["process"])
     images = [name for name in given if name in IMAGES and given[name] is not None]
     if images:
@@ -120,8 +122,20 @@ def fitting(given: dict[str, Any]) -> None:
         timesteps(given["t"], x, num_steps)
     if given.get("t_prev") is not None:
         earlier(given["t_prev"], given["t"])
-    if images and "y" in given:
-        labels_of(x, given["y"])
+    if "y" in given:
+        labels_of(x if images else tensor("y", given["y"]), given["y"])
+    if given.get("null_class") is not None or given.get("guidance_scale", 1) != 1:
+        whole("null_class", given["null_class"], 0, hint=": model.null_class")
+    if "p" in given:
+        number("p", given["p"], 0, 1, hint=", a probability such as 0.1")
+    if "guidance_scale" in given:
+        number("guidance_scale", given["guidance_scale"])
+    generator = given.get("generator")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ValueError(
+            f"generator is {format_value(generator)}; expected a torch.Generator. "
+            "Try torch.Generator().manual_seed(0)."
+        )
 
 
 def float_images(name: str, x: Any) -> Tensor:
@@ -279,3 +293,121 @@ def same_schedule(model: Any, process: Any) -> None:
             "different noise. ConditionalUNet(alpha_bar=process.alpha_bar) makes a network for "
             "this process."
         )
+
+
+def multiple(name: str, value: Any, of: int) -> int:
+    """The value as an int, a multiple of `of` and at least `of`."""
+    if whole(name, value, of) % of:
+        raise ValueError(f"{name} is {value!r}; expected a multiple of {of}, such as {8 * of}.")
+    return int(value)
+
+
+def widths(**values: Any) -> None:
+    """Raise ValueError unless each of the named values is a whole number of at least 1."""
+    for name, value in values.items():
+        whole(name, value)
+
+
+def vector(name: str, x: Any) -> Tensor:
+    """The value, if it is a tensor (B,)."""
+    if tensor(name, x).ndim != 1:
+        raise ValueError(f"{name} is {format_value(x)}; expected a tensor of shape (B,).")
+    return x
+
+
+def sampling(model: Any, process: Any, values: Any, guidance_scale: Any) -> Tensor:
+    """The labels as int64 (N,) on the process's device, if all four fit each other."""
+    same_schedule(model, process)
+    y = labels(values, getattr(model, "null_class", None))
+    hint = "; 1 is the plain conditional model, 1.5 to 4 follow the class more strictly"
+    number("guidance_scale", guidance_scale, hint=hint)
+    if guidance_scale != 1 and not hasattr(model, "null_class"):
+        raise ValueError(
+            f"guidance_scale is {guidance_scale}; expected 1, since the model has no null_class "
+            "for the unconditional prediction. Set model.null_class, or use guidance_scale=1."
+        )
+    device = process.alpha_bar.device
+    parameter = next(iter(getattr(model, "parameters", tuple)()), None)
+    if parameter is not None and parameter.device != device:
+        raise ValueError(
+            f"the model is on {parameter.device}, the process on {device}; expected one device. "
+            "Move both: model.to(device), process.to(device)."
+        )
+    return y.to(device)
+
+
+def interval(pair: Any, num_steps: int) -> tuple[int, int]:
+    """The lowest and the highest timestep of a pair, (0, T - 1) for None."""
+    try:
+        low, high = (0, num_steps - 1) if pair is None else pair
+        high = whole("the highest", high, 0, num_steps - 1)
+        return whole("the lowest", low, 0, high), high
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"guidance_interval is {pair!r}; expected (lowest, highest) with timesteps from 0 to "
+            f"{num_steps - 1}, or None to guide at all of them."
+        ) from None
+
+
+def falling(name: str, values: Any, num_steps: int) -> list[int]:
+    """The timesteps as a list, if they fall and lie in 0 … num_steps - 1."""
+    try:
+        times = [whole(name, t, 0, num_steps - 1) for t in values]
+    except ValueError:
+        times = []
+    if not times or sorted(set(times), reverse=True) != times:
+        raise ValueError(
+            f"{name} is {format_value(values)}; expected falling timesteps from {num_steps - 1} "
+            "to 0, each of them once, or their number."
+        )
+    return times
+
+
+def network_sizes(
+    num_classes: Any, num_steps: Any, channels: Any, emb_dim: Any, alpha_bar: Any = None
+) -> dict:
+    """A ConditionalUNet's arguments as plain numbers and lists, for a file; without "alpha_bar"
+    where it is None."""
+    try:
+        levels = [multiple("channels", c, 4) for c in channels]
+    except (TypeError, ValueError):
+        levels = []
+    if not levels:
+        raise ValueError(
+            f"channels is {channels!r}; expected one width per level, each a multiple of 4, such "
+            "as (64, 96, 128)."
+        )
+    sizes = {"num_classes": whole("num_classes", num_classes, hint=", such as 10")}
+    sizes |= {"num_steps": whole("num_steps", num_steps, hint=", such as DDPM's 1000")}
+    sizes |= {"channels": levels, "emb_dim": multiple("emb_dim", emb_dim, 2)}
+    if alpha_bar is None:
+        return sizes
+    try:
+        table = torch.as_tensor(alpha_bar).detach().cpu().double()
+        falls = bool(((table > 0) & (table < 1)).all() and (table.diff() < 0).all())
+    except (TypeError, ValueError, RuntimeError):
+        falls = False
+    if not falls or table.shape != (sizes["num_steps"],):
+        raise ValueError(
+            f"alpha_bar is {format_value(alpha_bar)}; expected {num_steps} numbers that fall from "
+            "below 1 to above 0, as process.alpha_bar, and num_steps=process.num_steps."
+        )
+    return sizes | {"alpha_bar": table.tolist()}
+
+
+def network_inputs(model: Any, xt: Any, t: Any, y: Any) -> None:
+    """Raise ValueError unless xt, t and y fit a ConditionalUNet and each other."""
+    timesteps(t, float_images("xt", xt), model.num_steps)
+    multiple_of = 2 ** len(model.config["channels"])
+    sizes = xt.shape[2:] if xt.ndim == 4 and xt.shape[1] == 3 else (0,)
+    if any(size % multiple_of or not size for size in sizes):
+        raise ValueError(
+            f"xt has shape {tuple(xt.shape)}; expected (B, 3, H, W) with H and W multiples of "
+            f"{multiple_of}, such as ({len(xt)}, 3, 32, 32)."
+        )
+    if xt.device != model.alpha_bar.device:
+        raise ValueError(
+            f"xt is on {xt.device}, the network on {model.alpha_bar.device}; expected one device. "
+            "Move them there with .to(device)."
+        )
+    labels_of(xt, y, model.null_class)

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cdiff_helpers import validation
 from cdiff_helpers.console import safe_print
-from cdiff_helpers.diffusion import DiffusionProcess, described
+from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.runtime import autocast, release_memory
 from cdiff_helpers.training.losses import diffusion_loss, drop_labels
 from cdiff_helpers.training.random_states import restore_global_random
 from cdiff_helpers.training.state import TrainState
+from cdiff_helpers.validation import unchecked
 
 LOOK_EVERY = 20  # updates on a GPU, which has to finish its work before it can be asked
 SETTLED = 50  # updates before which a loss says nothing about a run, however short its warm-up
@@ -47,25 +49,21 @@ class Step:
 def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Iterator[Step]:
     """Train state.model, yielding a `Step` after each update until config.num_updates are done.
 
-    DDPM, algorithm 1, with labels dropped. `loader` gives (x0, y) and is gone through as often as
+    DDPM, algorithm 1, with label dropout. `loader` gives (x0, y) and is gone through as often as
     that takes; a state that has done k updates goes on with the loader's batch k. Raises ValueError
     for a loader unlike the one before, Diverged, and OutOfMemory.
     """
-    config, generator, null_class = state.config, state.generator, state.model.null_class
-    prepare(state, loader)
-    network = None
-    for x0, y in endless(loader, state.index):
-        if state.index >= config.num_updates:
-            release_memory(state.device)  # what a step took: other notebooks want it
-            return check_finite(state)
+    config, generator = state.config, state.generator
+    validation.same_schedule(state.model, process)
+    for x0, y in batches(state, loader):
         learning_rate = state.scheduler.get_last_lr()[0]
         with one_update(state):
-            x0, y = x0.to(state.device), y.to(state.device)
-            network = forward_pass(state, x0) if network is None else network
-            y = drop_labels(y, config.label_drop, null_class=null_class, generator=generator)
+            y = drop_labels(
+                y, config.label_drop, null_class=state.model.null_class, generator=generator
+            )
             with autocast(state.device, config.precision):
-                loss = diffusion_loss(
-                    network,
+                loss = unchecked(diffusion_loss)(
+                    state.forward,
                     process,
                     x0,
                     y,
@@ -75,6 +73,19 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
                 )
             update(state, loss)
         yield Step(state.index - 1, state.losses[-1], learning_rate)
+
+
+def batches(state: TrainState, loader: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
+    """The (x0, y) that are left of the run, on its device; afterwards its memory is given back."""
+    prepare(state, loader)
+    left = max(state.config.num_updates - state.index, 0)
+    for k, (x0, y) in enumerate(itertools.islice(endless(loader, state.index), left)):
+        x0, y = x0.to(state.device), y.to(state.device)
+        if k == 0:
+            state.forward = forward_pass(state, x0)
+        yield x0, y
+    release_memory(state.device)  # what a step took: other notebooks want it
+    check_finite(state)
 
 
 def forward_pass(state: TrainState, x0: Tensor) -> Callable:
@@ -217,7 +228,7 @@ def prepare(state: TrainState, loader: Iterable) -> None:
     """
     if not hasattr(loader, "__len__") or len(loader) < 1:
         raise ValueError(
-            f"the loader, {described(loader)}, has no batches; expected at least one. Is the data "
+            f"the loader, {validation.format_value(loader)}, has no batches; expected at least one. Is the data "
             "set empty? Make it with make_loader or ResidentLoader."
         )
     state.network.train()

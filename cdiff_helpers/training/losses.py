@@ -1,57 +1,37 @@
-"""The loss: times, weights, labels that are left out.
+"""The loss: timesteps, weights, label dropout.
 
-DDPM (arXiv:2006.11239), algorithm 1, with classifier-free guidance's dropped labels (Ho & Salimans
+DDPM (arXiv:2006.11239), algorithm 1, with classifier-free guidance's label dropout (Ho & Salimans
 2022, arXiv:2207.12598, algorithm 1).
 """
 
 from collections.abc import Callable
-from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cdiff_helpers.diffusion import (
-    DiffusionProcess,
-    check_is,
-    check_same_num_steps,
-    check_whole,
-    described,
-)
+from cdiff_helpers import validation
+from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.validation import checked, unchecked
 
 TIME_DISTRIBUTIONS = ("uniform", "logit-normal")
 LOSS_WEIGHTINGS = ("none", "velocity", "min-snr")
-UNIFORM_SHARE = 0.1  # of the logit-normal times: without them the ends would hardly be trained
+UNIFORM_SHARE = 0.1  # of the logit-normal timesteps: else the ends would hardly be trained
 MIN_SNR_GAMMA = 5.0  # the paper's
-LARGEST_WEIGHT = 1_000.0  # of a picture's loss; the cosine schedule's last 1 / ᾱ is 4e8
+LARGEST_WEIGHT = 1_000.0  # of an image's loss; the cosine schedule's last 1 / ᾱ is 4e8
 
 
+@checked
 def drop_labels(
     y: Tensor, p: float = 0.1, *, null_class: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """The labels y (B,) int64, each replaced by `null_class` with probability p: one coin an image.
+    """Labels y (B,) int64, each replaced by `null_class` with probability p: one coin per image.
 
     Classifier-free guidance, algorithm 1. Raises ValueError unless 0 <= p <= 1.
     """
-    check_dropping(y, p, null_class)
     device = y.device if generator is None else generator.device
     coins = torch.rand(y.shape, generator=generator, device=device, dtype=torch.float32)  # (B,)
     return torch.where(coins.to(y.device) < p, null_class, y)
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise ValueError unless the value is one of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")
-
-
-def check_dropping(y: Tensor, p: float, null_class: int) -> None:
-    """Raise ValueError unless labels y can be dropped with probability p."""
-    if not isinstance(y, Tensor) or y.dtype != torch.int64:
-        raise ValueError(f"y is {described(y)}; expected int64 labels (B,). Try torch.tensor([3]).")
-    if not isinstance(p, Real) or not 0 <= p <= 1:
-        raise ValueError(f"p is {p!r}; expected a probability from 0 to 1, such as 0.1.")
-    check_whole("null_class", null_class, 0, hint=": model.null_class")
 
 
 def draw_times(
@@ -60,14 +40,13 @@ def draw_times(
     distribution: str = "uniform",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Training times: int64 (count,) in 0 … T-1, on the generator's device.
+    """Training timesteps: int64 (count,) in 0 … T-1, on the generator's device.
 
     "uniform" is DDPM's; "logit-normal" (Esser et al. 2024, arXiv:2403.03206, section 3.1) squashes
-    a standard normal, so that the middle of the process is seen often; one time in ten is uniform
-    all the same, so that the ends are seen too. Raises ValueError for another distribution.
+    a standard normal, so that the middle of the process is seen often; one timestep in ten is
+    uniform all the same, so that the ends are seen too. Raises ValueError for another distribution.
     """
-    check_whole("count", count, 0)
-    check_choice("distribution", distribution, TIME_DISTRIBUTIONS)
+    validation.choice("distribution", distribution, TIME_DISTRIBUTIONS)
     device = "cpu" if generator is None else generator.device
     uniform = torch.randint(0, num_steps, (count,), generator=generator, device=device)
     if distribution == "uniform":
@@ -79,15 +58,15 @@ def draw_times(
 
 
 def loss_weights(alpha_bar: Tensor, weighting: str = "none") -> Tensor:
-    """What each picture's squared noise error counts at its ᾱ_t: (B,) -> float32 (B,).
+    """Per-image loss weight as a function of ᾱ_t: (B,) -> float32 (B,).
 
     "none" is DDPM's 1. "velocity" is 1 / ᾱ_t, at most LARGEST_WEIGHT: since ε differs from its
-    prediction by √ᾱ_t times what v does, this is the velocity's squared error (Salimans & Ho 2022,
-    arXiv:2202.00512, section 4: "SNR + 1" weighting), which counts noisy pictures as much as clean.
+    prediction by √ᾱ_t times what v does, this is the squared error of v (Salimans & Ho 2022,
+    arXiv:2202.00512, section 4: "SNR + 1" weighting), which counts noisy images as much as clean.
     "min-snr" is min(SNR, γ) / SNR with SNR = ᾱ_t / (1 - ᾱ_t) (Hang et al. 2023, arXiv:2303.09556,
-    section 3.4), which counts nearly clean pictures less. Raises ValueError for another weighting.
+    section 3.4), which counts nearly clean images less. Raises ValueError for another weighting.
     """
-    check_choice("weighting", weighting, LOSS_WEIGHTINGS)
+    validation.choice("weighting", weighting, LOSS_WEIGHTINGS)
     if weighting == "none":
         return torch.ones_like(alpha_bar)
     if weighting == "velocity":
@@ -96,6 +75,7 @@ def loss_weights(alpha_bar: Tensor, weighting: str = "none") -> Tensor:
     return snr.clamp(max=MIN_SNR_GAMMA) / snr
 
 
+@checked
 def diffusion_loss(
     model: Callable,
     process: DiffusionProcess,
@@ -108,13 +88,11 @@ def diffusion_loss(
 ) -> Tensor:
     """The mean squared error between the noise and the model's prediction of it: a scalar tensor.
 
-    DDPM, eq. 14. x0 (B, 3, H, W) in [-1, 1], y (B,) int64 as given. Each image gets its own time,
-    drawn by `draw_times`, and counts as `loss_weights` says.
+    DDPM, eq. 14. x0 (B, 3, H, W) in [-1, 1], y (B,) int64 as given. Each image gets its own
+    timestep, drawn by `draw_times`, and counts as `loss_weights` says.
     """
-    check_is(Tensor, x0=x0, y=y)
-    check_same_num_steps(model, process)
     t = draw_times(len(x0), process.num_steps, time_distribution, generator).to(x0.device)
-    xt, noise = process.add_noise(x0, t, generator=generator)
+    xt, noise = unchecked(process.add_noise)(x0, t, generator=generator)
     eps = model(xt, t, y)  # (B, 3, H, W)
     errors = F.mse_loss(eps, noise, reduction="none").flatten(1).mean(dim=1)  # (B,)
     return (loss_weights(process.alpha_bar[t], weighting) * errors).mean()
