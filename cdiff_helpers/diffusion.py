@@ -68,19 +68,19 @@ class DiffusionProcess(nn.Module):
         `noise` is drawn from the torch.Generator `generator` where it is not given.
         """
         noise = gaussian_like(x0, generator) if noise is None else noise
-        alpha_bar, one_minus = look_up(self, t, x0)  # (B,) -> (B, 1, 1, 1)
+        alpha_bar, one_minus = levels(self, t, x0)  # (B,) -> (B, 1, 1, 1)
         return alpha_bar.sqrt() * x0 + one_minus.sqrt() * noise, noise
 
     @checked
     def predict_x0(self, xt: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """The clean image that xt and the noise eps imply, not clamped. DDPM, eq. 4 solved."""
-        alpha_bar, one_minus = look_up(self, t, xt)
+        alpha_bar, one_minus = levels(self, t, xt)
         return (xt - one_minus.sqrt() * eps) / alpha_bar.sqrt()
 
     @checked
     def predict_noise(self, xt: Tensor, t: Tensor, x0: Tensor) -> Tensor:
         """The noise that xt and the clean image x0 imply. DDPM, eq. 4 solved for it."""
-        alpha_bar, one_minus = look_up(self, t, xt)
+        alpha_bar, one_minus = levels(self, t, xt)
         return (xt - alpha_bar.sqrt() * x0) / one_minus.sqrt()
 
     @checked
@@ -92,8 +92,8 @@ class DiffusionProcess(nn.Module):
         `t_prev` (B,) is any earlier timestep, -1 the clean image, None t - 1. Skipping from t to
         t_prev is one step of a coarser chain, whose α is ᾱ_t / ᾱ_{t_prev}.
         """
-        alpha_bar, one_minus = look_up(self, t, xt)
-        alpha_bar_prev, one_minus_prev = look_up(self, t - 1 if t_prev is None else t_prev, xt)
+        alpha_bar, one_minus = levels(self, t, xt)
+        alpha_bar_prev, one_minus_prev = levels(self, t - 1 if t_prev is None else t_prev, xt)
         alpha = alpha_bar / alpha_bar_prev
         lost = torch.where(alpha_bar > 0.5, one_minus - one_minus_prev, alpha_bar_prev - alpha_bar)
         beta = lost / alpha_bar_prev  # 1 - α, from whichever difference has more digits
@@ -102,16 +102,20 @@ class DiffusionProcess(nn.Module):
         return from_x0 * x0_hat + from_xt * xt, one_minus_prev / one_minus * beta
 
 
-def look_up(process: nn.Module, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """ᾱ_t and 1 - ᾱ_t of each image, shaped to broadcast: t (B,) -> two (B, 1, 1, 1).
+def look_up(table: Tensor, t: Tensor, like: Tensor, clean: float = 1.0) -> Tensor:
+    """Entry t[i] of the table (T,) for image i, shaped to broadcast: t (B,) -> (B, 1, 1, 1).
 
-    Where t is -1 the image is still clean: 1 and 0.
+    Where t is -1 the image is still clean, and the entry is `clean`: 1 for ᾱ.
     """
-    shape = (-1, *[1] * (like.ndim - 1))
-    alpha_bar = process.alpha_bar.gather(0, t.clamp(min=0)).where(t >= 0, 1.0)
-    table = getattr(process, "one_minus_alpha_bar", 1 - process.alpha_bar)
-    one_minus = table.gather(0, t.clamp(min=0)).where(t >= 0, 0.0)
-    return alpha_bar.view(shape), one_minus.view(shape)
+    entries = table.gather(0, t.clamp(min=0))
+    return entries.where(t >= 0, clean).view(-1, *[1] * (like.ndim - 1))
+
+
+def levels(process: nn.Module, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """ᾱ_t and 1 - ᾱ_t of each image, the second from a table of its own where there is one."""
+    alpha_bar = look_up(process.alpha_bar, t, like)
+    table = getattr(process, "one_minus_alpha_bar", None)
+    return alpha_bar, 1 - alpha_bar if table is None else look_up(table, t, like, clean=0.0)
 
 
 def gaussian_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -19,7 +19,7 @@ from cdiff_helpers import validation
 from cdiff_helpers.data import to_image_range
 from cdiff_helpers.defaults import DEFAULT_SOLVER, DEFAULT_STEPS, PRECISIONS
 from cdiff_helpers.defaults import GUIDANCE_SCALE as GUIDANCE_SCALE
-from cdiff_helpers.diffusion import DiffusionProcess, look_up
+from cdiff_helpers.diffusion import DiffusionProcess, levels
 from cdiff_helpers.runtime import autocast
 from cdiff_helpers.validation import checked, unchecked
 
@@ -133,8 +133,8 @@ def ddim_step(
     `eta` 0 adds no fresh noise; 1 adds as much as an ancestral step with the posterior's variance.
     """
     t, before = batch_times(frame, t_prev)
-    alpha_bar, one_minus = look_up(process, t, frame.xt)
-    alpha_bar_prev, one_minus_prev = look_up(process, before, frame.xt)
+    alpha_bar, one_minus = levels(process, t, frame.xt)
+    alpha_bar_prev, one_minus_prev = levels(process, before, frame.xt)
     _, variance = unchecked(process.posterior)(frame.x0, frame.xt, t, before)
     sigma2 = eta**2 * variance
     eps = (frame.xt - alpha_bar.sqrt() * frame.x0) / one_minus.sqrt()
@@ -158,8 +158,8 @@ def dpmpp_2m_step(
     `lambdas` (T,) saves computing `half_log_snr` of the process, for which a GPU would be waited.
     """
     t, before = batch_times(frame, t_prev)
-    alpha_bar, one_minus = look_up(process, t, frame.xt)
-    alpha_bar_prev, one_minus_prev = look_up(process, before, frame.xt)
+    alpha_bar, one_minus = levels(process, t, frame.xt)
+    alpha_bar_prev, one_minus_prev = levels(process, before, frame.xt)
     D = frame.x0
     if frame.before is not None and t_prev >= 0:
         lambdas = half_log_snr(process.alpha_bar) if lambdas is None else lambdas
