@@ -228,8 +228,8 @@ def prepare(state: TrainState, loader: Iterable) -> None:
     """
     if not hasattr(loader, "__len__") or len(loader) < 1:
         raise ValueError(
-            f"the loader, {validation.format_value(loader)}, has no batches; expected at least one. "
-            "Is the data set empty? Make it with make_loader or ResidentLoader."
+            f"the loader, {validation.format_value(loader)}, has no batches; expected at least "
+            "one. Is the data set empty? Make it with make_loader or ResidentLoader."
         )
     state.network.train()
     check_data_order(state, loader)
