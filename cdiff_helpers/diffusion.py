@@ -43,13 +43,14 @@ def betas_of(alpha_bar: Tensor) -> Tensor:
 class DiffusionProcess(nn.Module):
     """The forward process q and its tables `betas`, `alphas`, `alpha_bar`: float32 (T,).
 
-    Images are float (B, C, H, W) in [-1, 1], t is int64 (B,) in 0 … T-1. `betas` (T,) in (0, 1)
-    replaces the cosine schedule by another one. Raises ValueError for an invalid schedule, and its
-    methods for arguments that do not fit each other.
+    Images are float (B, C, H, W) in [-1, 1], t is int64 (B,) in 0 … T-1. `betas` (T,) in (0, 1),
+    or their `alpha_bar` (T,), replace the cosine schedule by another one. Raises ValueError for an
+    invalid schedule, and its methods for arguments that do not fit each other.
     """
 
-    def __init__(self, num_steps: int = 1000, *, betas: Tensor | None = None):
+    def __init__(self, num_steps: int = 1000, *, betas: Tensor | None = None, alpha_bar=None):
         super().__init__()
+        betas = betas if alpha_bar is None else betas_of(torch.as_tensor(alpha_bar))
         self.num_steps = T = validation.whole("num_steps", num_steps, hint=", such as DDPM's 1000")
         device = getattr(betas, "device", torch.empty(0).device)
         table = cosine_betas(T) if betas is None else validation.betas(betas, T, MAX_BETA)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cdiff_helpers import validation
-from cdiff_helpers.diffusion import DiffusionProcess, betas_of
+from cdiff_helpers.diffusion import DiffusionProcess
 
 
 class SinusoidalPositionEmbeddings(nn.Module):
@@ -150,9 +150,7 @@ class ConditionalUNet(nn.Module):
 
     def process(self) -> DiffusionProcess:
         """A new diffusion process with the schedule that the network is made for."""
-        table = self.config.get("alpha_bar")
-        betas = table and betas_of(torch.tensor(table, device="cpu"))
-        return DiffusionProcess(self.num_steps, betas=betas)
+        return DiffusionProcess(self.num_steps, alpha_bar=self.config.get("alpha_bar"))
 
     def _apply(self, fn, recurse=True):  # .half() and the like change weights, not the table
         table = self.alpha_bar
