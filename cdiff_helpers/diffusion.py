@@ -50,9 +50,10 @@ class DiffusionProcess(nn.Module):
 
     def __init__(self, num_steps: int = 1000, *, betas: Tensor | None = None, alpha_bar=None):
         super().__init__()
-        betas = betas if alpha_bar is None else betas_of(torch.as_tensor(alpha_bar))
+        given = betas if alpha_bar is None else alpha_bar
+        device = getattr(given, "device", torch.empty(0).device)
+        betas = betas if alpha_bar is None else betas_of(torch.as_tensor(alpha_bar, device="cpu"))
         self.num_steps = T = validation.whole("num_steps", num_steps, hint=", such as DDPM's 1000")
-        device = getattr(betas, "device", torch.empty(0).device)
         table = cosine_betas(T) if betas is None else validation.betas(betas, T, MAX_BETA)
         alpha_bar = (1 - table).cumprod(0)  # float64: products of T factors lose digits in float32
         self.register_buffer("betas", table.float().to(device))

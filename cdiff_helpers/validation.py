@@ -383,7 +383,7 @@ def network_sizes(
     if alpha_bar is None:
         return sizes
     try:
-        table = torch.as_tensor(alpha_bar).detach().cpu().double()
+        table = torch.as_tensor(alpha_bar, device="cpu").detach().double()
         falls = bool(((table > 0) & (table < 1)).all() and (table.diff() < 0).all())
     except (TypeError, ValueError, RuntimeError):
         falls = False
