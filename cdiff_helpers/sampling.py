@@ -114,7 +114,7 @@ def ddpm_step(
     Towards the clean image, t_prev = -1, neither adds noise.
     """
     t, before = batch_times(frame, t_prev)
-    mean, sigma2 = unchecked(process.posterior)(frame.x0, frame.xt, t, before)
+    mean, sigma2 = process.posterior(frame.x0, frame.xt, t, before)
     if variance == "beta" and t_prev >= 0:
         sigma2 = 1 - process.alpha_bar[frame.t] / process.alpha_bar[t_prev]
     return mean + sigma2.sqrt() * draw() if t_prev >= 0 else mean
@@ -135,7 +135,7 @@ def ddim_step(
     t, before = batch_times(frame, t_prev)
     alpha_bar, one_minus = levels(process, t, frame.xt)
     alpha_bar_prev, one_minus_prev = levels(process, before, frame.xt)
-    _, variance = unchecked(process.posterior)(frame.x0, frame.xt, t, before)
+    _, variance = process.posterior(frame.x0, frame.xt, t, before)
     sigma2 = eta**2 * variance
     eps = (frame.xt - alpha_bar.sqrt() * frame.x0) / one_minus.sqrt()
     direction = (one_minus_prev - sigma2).clamp(min=0).sqrt() * eps
@@ -203,14 +203,15 @@ def denoise(
     null_class = None if guidance_scale == 1 else model.null_class
     draw = seeded_noise(seed, len(labels), labels.device)
     precision = validation.choice("precision", precision, PRECISIONS)
-    predict_x0, frame, xt = unchecked(process.predict_x0), None, draw()
+    frame, xt = None, draw()
     with evaluating(model):
+        network, process, predict = map(unchecked, (model, process, guided_noise))
         for t, t_prev in zip(times, [*times[1:], -1]):
             t_batch = torch.full_like(labels, t)
             scale = guidance_scale if lowest <= t <= highest else 1
             with autocast(xt.device, precision if xt.is_cuda else "float32"):
-                eps = unchecked(guided_noise)(model, xt, t_batch, labels, null_class, scale)
-            x0 = predict_x0(xt, t_batch, eps)
+                eps = predict(network, xt, t_batch, labels, null_class, scale)
+            x0 = process.predict_x0(xt, t_batch, eps)
             before = frame and replace(frame, before=None)  # one step back, not all of them
             frame = Frame(t, xt, x0.clamp(-1, 1) if clamp else x0, before)
             yield frame

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cdiff_helpers import validation
 from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.validation import checked_network
 
 
 class SinusoidalPositionEmbeddings(nn.Module):
@@ -25,7 +26,8 @@ class SinusoidalPositionEmbeddings(nn.Module):
         self.half = validation.multiple("dim", dim, 2) // 2
 
     def forward(self, t: Tensor) -> Tensor:
-        validation.vector("t", t)
+        if getattr(t, "ndim", 0) != 1:
+            raise ValueError(f"t is {t!r}; expected a tensor of timesteps, shape (B,).")
         i = torch.arange(self.half, dtype=torch.float32, device=t.device)  # not the weights' type
         frequencies = torch.exp(-math.log(10_000) * i / self.half)  # 1 … 1/10,000
         angles = t[:, None].float() * frequencies[None, :]  # (B, 1) * (1, half) -> (B, half)
@@ -139,8 +141,8 @@ class ConditionalUNet(nn.Module):
         self.head = zero_init(nn.Conv2d(channels[0], 4 * 3, 3, padding=1))
         self.float()  # whatever torch's default type is
 
+    @checked_network
     def forward(self, xt: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        validation.network_inputs(self, xt, t, y)
         dtype = self.stem.weight.dtype  # float32, or what .half() and .bfloat16() made of it
         waves = self.time_embedding[0](t).to(dtype)
         emb = self.time_embedding[1:](waves) + self.class_embedding(y)  # (B, emb_dim)

@@ -5,6 +5,7 @@ Each function returns the value as the code needs it, such as a Python int for n
 ValueError that names the value, what was expected and the remedy.
 """
 
+import copy
 import inspect
 import math
 import operator
@@ -90,22 +91,40 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     `process`, which may be `self`. Loops that have checked them already call
     `unchecked(function)`.
     """
+    return guarded(function, fitting)
+
+
+def checked_network(forward: Callable[P, R]) -> Callable[P, R]:
+    """A ConditionalUNet's forward method, which refuses what does not fit the network."""
+    return guarded(forward, lambda given: network_inputs(**given))
+
+
+def guarded(function: Callable[P, R], check: Callable[[dict[str, Any]], None]) -> Callable[P, R]:
+    """The function behind a check of its arguments, which gets them by name."""
     names = list(inspect.signature(function).parameters)
 
     @wraps(function)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        fitting(dict(zip(names, args)) | kwargs)
+    def guard(*args: P.args, **kwargs: P.kwargs) -> R:
+        check(dict(zip(names, args)) | kwargs)
         return function(*args, **kwargs)
 
-    guarded.unchecked = function  # type: ignore[attr-defined]
-    return guarded
+    guard.unchecked = function  # type: ignore[attr-defined]
+    return guard
 
 
-def unchecked(function: Callable[P, R]) -> Callable[P, R]:
-    """What `checked` guards, without the guard; any other function or method as it is."""
-    inner = getattr(function, "unchecked", function)
-    owner = getattr(function, "__self__", None)  # of a bound method
-    return inner if inner is function or owner is None else inner.__get__(owner)
+def unchecked(thing: Any) -> Any:
+    """A function, a process or a network without its guards, for loops that have checked already.
+
+    An object is copied shallowly: it shares its tables and weights.
+    """
+    if hasattr(thing, "unchecked"):
+        return thing.unchecked
+    methods = {name: getattr(type(thing), name, None) for name in dir(type(thing))}
+    methods = {name: method for name, method in methods.items() if hasattr(method, "unchecked")}
+    quick = copy.copy(thing) if methods else thing
+    for name, method in methods.items():
+        quick.__dict__[name] = method.unchecked.__get__(quick)
+    return quick
 
 
 def fitting(given: dict[str, Any]) -> None:
@@ -308,13 +327,6 @@ def widths(**values: Any) -> None:
         whole(name, value)
 
 
-def vector(name: str, x: Any) -> Tensor:
-    """The value, if it is a tensor (B,)."""
-    if tensor(name, x).ndim != 1:
-        raise ValueError(f"{name} is {format_value(x)}; expected a tensor of shape (B,).")
-    return x
-
-
 def sampling(model: Any, process: Any, values: Any, guidance_scale: Any) -> Tensor:
     """The labels as int64 (N,) on the process's device, if all four fit each other."""
     same_schedule(model, process)
@@ -395,19 +407,19 @@ def network_sizes(
     return sizes | {"alpha_bar": table.tolist()}
 
 
-def network_inputs(model: Any, xt: Any, t: Any, y: Any) -> None:
+def network_inputs(self: Any, xt: Any, t: Any, y: Any) -> None:
     """Raise ValueError unless xt, t and y fit a ConditionalUNet and each other."""
-    timesteps(t, float_images("xt", xt), model.num_steps)
-    multiple_of = 2 ** len(model.config["channels"])
+    timesteps(t, float_images("xt", xt), self.num_steps)
+    multiple_of = 2 ** len(self.config["channels"])
     sizes = xt.shape[2:] if xt.ndim == 4 and xt.shape[1] == 3 else (0,)
     if any(size % multiple_of or not size for size in sizes):
         raise ValueError(
             f"xt has shape {tuple(xt.shape)}; expected (B, 3, H, W) with H and W multiples of "
             f"{multiple_of}, such as ({len(xt)}, 3, 32, 32)."
         )
-    if xt.device != model.alpha_bar.device:
+    if xt.device != self.alpha_bar.device:
         raise ValueError(
-            f"xt is on {xt.device}, the network on {model.alpha_bar.device}; expected one device. "
+            f"xt is on {xt.device}, the network on {self.alpha_bar.device}; expected one device. "
             "Move them there with .to(device)."
         )
-    labels_of(xt, y, model.null_class)
+    labels_of(xt, y, self.null_class)

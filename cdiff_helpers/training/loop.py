@@ -55,6 +55,7 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
     """
     config, generator = state.config, state.generator
     validation.same_schedule(state.model, process)
+    process, loss_of = unchecked(process), unchecked(diffusion_loss)
     for x0, y in batches(state, loader):
         learning_rate = state.scheduler.get_last_lr()[0]
         with one_update(state):
@@ -62,7 +63,7 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
                 y, config.label_drop, null_class=state.model.null_class, generator=generator
             )
             with autocast(state.device, config.precision):
-                loss = unchecked(diffusion_loss)(
+                loss = loss_of(
                     state.forward,
                     process,
                     x0,

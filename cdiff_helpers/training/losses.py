@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cdiff_helpers import validation
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.validation import checked, unchecked
+from cdiff_helpers.validation import checked
 
 TIME_DISTRIBUTIONS = ("uniform", "logit-normal")
 LOSS_WEIGHTINGS = ("none", "velocity", "min-snr")
@@ -92,7 +92,7 @@ def diffusion_loss(
     timestep, drawn by `draw_times`, and counts as `loss_weights` says.
     """
     t = draw_times(len(x0), process.num_steps, time_distribution, generator).to(x0.device)
-    xt, noise = unchecked(process.add_noise)(x0, t, generator=generator)
+    xt, noise = process.add_noise(x0, t, generator=generator)
     eps = model(xt, t, y)  # (B, 3, H, W)
     errors = F.mse_loss(eps, noise, reduction="none").flatten(1).mean(dim=1)  # (B,)
     return (loss_weights(process.alpha_bar[t], weighting) * errors).mean()
