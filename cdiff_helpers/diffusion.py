@@ -54,7 +54,7 @@ class DiffusionProcess(nn.Module):
         device = getattr(given, "device", torch.empty(0).device)
         betas = betas if alpha_bar is None else betas_of(torch.as_tensor(alpha_bar, device="cpu"))
         self.num_steps = T = validation.whole("num_steps", num_steps, hint=", such as DDPM's 1000")
-        table = cosine_betas(T) if betas is None else validation.betas(betas, T, MAX_BETA)
+        table = cosine_betas(T) if betas is None else validation.table("betas", betas, T)
         alpha_bar = (1 - table).cumprod(0)  # float64: products of T factors lose digits in float32
         self.register_buffer("betas", table.float().to(device))
         self.register_buffer("alphas", (1 - table).float().to(device))

@@ -9,9 +9,9 @@ import copy
 import inspect
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -24,9 +24,14 @@ SAME_SCHEDULE = 1e-4  # by which two ᾱ may differ: float32's rounding, and no 
 IMAGES = ("x0", "xt", "x0_hat", "eps", "noise")  # arguments of these names are batches of images
 
 
+def refuse(found: str, expected: str, remedy: str = "") -> NoReturn:
+    """Raise ValueError with a sentence: what was found, what was expected, what to do."""
+    raise ValueError(f"{found}; expected {expected}. {remedy}".rstrip())
+
+
 def format_value(value: object) -> str:
     """A value for a sentence: a tensor by its type, shape and device, others as they print."""
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and value.ndim:
         return f"{value.dtype} of shape {tuple(value.shape)} on {value.device}"
     text = repr(value)
     return text if len(text) < 80 and "\n" not in text else f"a {type(value).__name__}"
@@ -40,7 +45,7 @@ def whole(name: str, value: Any, low: int = 1, high: int | None = None, *, hint:
         number = None
     if number is None or number < low or (high is not None and number > high):
         limits = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name} is {value!r}; expected a whole number {limits}{hint}.")
+        refuse(f"{name} is {format_value(value)}", f"a whole number {limits}{hint}")
     return number
 
 
@@ -56,7 +61,7 @@ def number(
     if not fits:
         limits = "" if low == -math.inf else f" of at least {low:g}"
         limits = limits if high == math.inf else f" from {low:g} to {high:g}"
-        raise ValueError(f"{name} is {value!r}; expected a finite number{limits}{hint}.")
+        refuse(f"{name} is {format_value(value)}", f"a finite number{limits}{hint}")
     return item
 
 
@@ -65,22 +70,35 @@ def is_bool(value: object) -> bool:
     return isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) == torch.bool
 
 
+def multiple(name: str, value: Any, of: int) -> int:
+    """The value as an int, a multiple of `of` and at least `of`."""
+    if whole(name, value, of) % of:
+        refuse(f"{name} is {value!r}", f"a multiple of {of}, such as {8 * of}")
+    return int(value)
+
+
+def widths(**values: Any) -> None:
+    """Raise ValueError unless each of the named values is a whole number of at least 1."""
+    for name, value in values.items():
+        whole(name, value)
+
+
 def seed(value: Any, count: int = 1) -> int:
     """The seed as an int, from 0 so that seed + count - 1 is at most 2**63 - 1."""
     return whole("seed", value, 0, MAX_SEED + 1 - count)
 
 
-def choice(name: str, value: Any, choices: Sequence[str]) -> str:
+def choice(name: str, value: Any, choices: Iterable[str]) -> str:
     """The value, if it is one of the choices."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} is {format_value(value)}; expected one of {', '.join(choices)}.")
+        refuse(f"{name} is {format_value(value)}", f"one of {', '.join(choices)}")
     return value
 
 
-def tensor(name: str, value: Any, hint: str = "Try torch.as_tensor(…).") -> Tensor:
+def tensor(name: str, value: Any, remedy: str = "Try torch.as_tensor(…).") -> Tensor:
     """The value, if it is a tensor."""
     if not isinstance(value, Tensor):
-        raise ValueError(f"{name} is {format_value(value)}; expected a torch.Tensor. {hint}")
+        refuse(f"{name} is {format_value(value)}", "a torch.Tensor", remedy)
     return value
 
 
@@ -131,18 +149,16 @@ def fitting(given: dict[str, Any]) -> None:
     """Raise ValueError unless the arguments of these names fit each other (see `checked`)."""
     if {"model", "process"} <= set(given):
         same_schedule(given["model"], given["process"])
-    images = [name for name in given if name in IMAGES and given[name] is not None]
-    if images:
-        x = float_images(images[0], given[images[0]])
-        for name in images[1:]:
-            like(x, **{name: given[name]})
-    if images and "t" in given:
-        num_steps = getattr(given.get("process", given.get("self")), "num_steps", None)
-        timesteps(given["t"], x, num_steps)
+    names = [name for name in given if name in IMAGES and given[name] is not None]
+    x = float_images(names[0], given[names[0]]) if names else None
+    for name in names[1:]:
+        like(name, given[name], x)
+    if x is not None and "t" in given:
+        timesteps(given["t"], x, getattr(given.get("self"), "num_steps", None))
     if given.get("t_prev") is not None:
         earlier(given["t_prev"], given["t"])
     if "y" in given:
-        labels_of(x if images else tensor("y", given["y"]), given["y"])
+        int64_labels(given["y"], tensor("y", given["y"]) if x is None else x)
     if given.get("null_class") is not None or given.get("guidance_scale", 1) != 1:
         whole("null_class", given["null_class"], 0, hint=": model.null_class")
     if "p" in given:
@@ -151,99 +167,79 @@ def fitting(given: dict[str, Any]) -> None:
         number("guidance_scale", given["guidance_scale"])
     generator = given.get("generator")
     if generator is not None and not isinstance(generator, torch.Generator):
-        raise ValueError(
-            f"generator is {format_value(generator)}; expected a torch.Generator. "
-            "Try torch.Generator().manual_seed(0)."
-        )
+        remedy = "Try torch.Generator().manual_seed(0)."
+        refuse(f"generator is {format_value(generator)}", "a torch.Generator", remedy)
 
 
 def float_images(name: str, x: Any) -> Tensor:
     """The batch, if it holds floats."""
     if not tensor(name, x).is_floating_point() or not x.ndim:
-        raise ValueError(
-            f"{name} is {format_value(x)}; expected a batch of floats in [-1, 1]. "
-            "Convert images with cdiff_helpers.data.to_model_range first."
-        )
+        remedy = "Convert images with cdiff_helpers.data.to_model_range first."
+        refuse(f"{name} is {format_value(x)}", "a batch of floats in [-1, 1]", remedy)
     return x
 
 
-def like(x: Tensor, **others: Any) -> None:
-    """Raise ValueError unless the named tensors are floats shaped like x."""
-    for name, other in others.items():
-        same = isinstance(other, Tensor) and other.is_floating_point()
-        if not same or other.shape != x.shape or other.device != x.device:
-            raise ValueError(
-                f"{name} is {format_value(other)}; expected floats like the images', of shape "
-                f"{tuple(x.shape)} on {x.device}."
-            )
+def like(name: str, other: Any, x: Tensor) -> None:
+    """Raise ValueError unless the named tensor is of floats and shaped like the images x."""
+    same = isinstance(other, Tensor) and other.is_floating_point() and other.shape == x.shape
+    if not same or other.device != x.device:
+        expected = f"floats like the images', of shape {tuple(x.shape)} on {x.device}"
+        refuse(f"{name} is {format_value(other)}", expected)
 
 
 def timesteps(t: Any, x: Tensor, num_steps: int | None) -> None:
     """Raise ValueError unless t holds one timestep in 0 … num_steps - 1 for each image of x."""
     tensor("t", t)
     if t.dtype != torch.int64 or t.shape != x.shape[:1] or t.device != x.device:
-        raise ValueError(
-            f"t is {format_value(t)}; expected one int64 timestep per image, shape ({len(x)},) on "
-            f"{x.device}. Try torch.full(({len(x)},), 500)."
-        )
+        expected = f"one int64 timestep per image, shape ({len(x)},) on {x.device}"
+        refuse(f"t is {format_value(t)}", expected, f"Try torch.full(({len(x)},), 500).")
     if num_steps and readable(t) and not 0 <= int(t.min()) <= int(t.max()) < num_steps:
-        raise ValueError(
-            f"t holds values from {int(t.min())} to {int(t.max())}; expected 0 … {num_steps - 1} "
-            f"(counted from 0). Draw it with torch.randint(0, {num_steps}, …)."
-        )
+        remedy = f"Draw it with torch.randint(0, {num_steps}, …)."
+        refuse(f"t holds {span(t)}", f"0 … {num_steps - 1} (counted from 0)", remedy)
 
 
 def earlier(t_prev: Any, t: Tensor) -> None:
     """Raise ValueError unless t_prev holds an earlier timestep, or -1, for each of t."""
     if not isinstance(t_prev, Tensor) or (t_prev.dtype, t_prev.shape) != (t.dtype, t.shape):
-        raise ValueError(
-            f"t_prev is {format_value(t_prev)}; expected int64 timesteps of shape "
-            f"{tuple(t.shape)}, or None for t - 1."
-        )
+        expected = f"int64 timesteps of shape {tuple(t.shape)}, or None for t - 1"
+        refuse(f"t_prev is {format_value(t_prev)}", expected)
     if readable(t) and not ((t_prev >= -1) & (t_prev < t)).all():
-        raise ValueError(
-            f"t_prev is {t_prev.tolist()} for t = {t.tolist()}; expected an earlier timestep for "
-            "each, or -1 for the clean image."
-        )
+        expected = "an earlier timestep for each, or -1 for the clean image"
+        refuse(f"t_prev is {t_prev.tolist()} for t = {t.tolist()}", expected)
 
 
-def labels_of(x: Tensor, y: Any, null_class: int | None = None) -> None:
-    """Raise ValueError unless y holds one int64 label per image of x, at most `null_class`."""
+def int64_labels(y: Any, x: Tensor) -> None:
+    """Raise ValueError unless y holds one int64 label for each image of x."""
     if tensor("y", y, "Try torch.tensor([3, 5]).").dtype != torch.int64 or y.shape != x.shape[:1]:
-        raise ValueError(
-            f"y has shape {tuple(y.shape)} and dtype {y.dtype}; expected one int64 class per "
-            f"image, shape ({len(x)},). Try torch.full(({len(x)},), 3)."
-        )
-    if null_class is not None and readable(y):
-        label_range("y", y, null_class)
+        expected = f"one int64 class per image, shape ({len(x)},)"
+        refuse(f"y is {format_value(y)}", expected, f"Try torch.full(({len(x)},), 3).")
 
 
 def label_range(name: str, y: Tensor, null_class: int) -> None:
     """Raise ValueError unless the labels y lie in 0 … null_class."""
     if not 0 <= int(y.min()) <= int(y.max()) <= null_class:
-        raise ValueError(
-            f"{name} holds values from {int(y.min())} to {int(y.max())}; expected 0 … "
-            f"{null_class - 1}, or null_class = {null_class} for no class."
-        )
+        expected = f"0 … {null_class - 1}, or null_class = {null_class} for no class"
+        refuse(f"{name} holds {span(y)}", expected)
+
+
+def span(x: Tensor) -> str:
+    """The lowest and the highest of whole numbers, in words."""
+    return f"values from {int(x.min())} to {int(x.max())}"
 
 
 def labels(values: Any, null_class: int | None = None) -> Tensor:
     """The labels of images to be generated as int64 (N,), N at least 1, each at most null_class."""
+    expected = "at least one whole number per image, such as [3, 3, 5]"
     try:
         y = torch.as_tensor(values)
+        whole_numbers = not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(
-            f"labels is {format_value(values)}; expected whole numbers, such as [3, 3, 5]. "
-            "data.class_indices(['cat']) gives those of names."
-        ) from None
-    kinds = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-    if y.ndim != 1 or not len(y) or y.dtype not in kinds:
-        raise ValueError(
-            f"labels has shape {tuple(y.shape)} and dtype {y.dtype}; expected at least one whole "
-            "number per image, such as [3, 3, 5]."
-        )
+        remedy = "data.class_indices(['cat']) gives those of names."
+        refuse(f"labels is {format_value(values)}", expected, remedy)
+    if y.ndim != 1 or not len(y) or not whole_numbers:
+        refuse(f"labels has shape {tuple(y.shape)} and dtype {y.dtype}", expected)
     if int(y.min()) < 0:
-        raise ValueError(f"labels holds {int(y.min())}; expected whole numbers of at least 0.")
+        refuse(f"labels holds {span(y)}", "whole numbers of at least 0")
     if null_class is not None:
         label_range("labels", y, null_class)
     return y.long()
@@ -258,73 +254,48 @@ def readable(x: Tensor) -> bool:
     return not torch.compiler.is_compiling() and x.device.type == "cpu" and x.numel() > 0
 
 
-def betas(values: Any, num_steps: int, highest: float) -> Tensor:
-    """The betas as float64 (T,) on the CPU, each inside (0, 1); `highest` is for the remedy."""
+def table(name: str, values: Any, num_steps: int, remedy: str = "") -> Tensor:
+    """The schedule's table as float64 (T,) on the CPU, each entry inside (0, 1)."""
     try:
-        values = values.cpu() if isinstance(values, Tensor) else values
-        table = torch.as_tensor(values, dtype=torch.float64, device="cpu")
+        entries = torch.as_tensor(values, device="cpu").detach().double()
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"betas is {values!r}; expected {num_steps} numbers in (0, 1).") from None
-    if table.shape != (num_steps,):
-        raise ValueError(
-            f"betas has shape {tuple(table.shape)}; expected ({num_steps},) for num_steps="
-            f"{num_steps}. Give one beta per step or change num_steps."
-        )
-    if not bool(((table > 0) & (table < 1)).all()):
-        raise ValueError(
-            f"betas lie in [{table.min():.4g}, {table.max():.4g}]; expected each inside (0, 1). "
-            f"Clamp them, as the cosine schedule does: betas.clamp(1e-5, {highest})."
-        )
-    return table
+        refuse(f"{name} is {format_value(values)}", f"{num_steps} numbers in (0, 1)")
+    if entries.shape != (num_steps,):
+        expected = f"({num_steps},), one entry per step, as num_steps={num_steps} says"
+        refuse(f"{name} has shape {tuple(entries.shape)}", expected)
+    if not bool(((entries > 0) & (entries < 1)).all()):
+        found = f"{name} lies in [{entries.min():.4g}, {entries.max():.4g}]"
+        refuse(found, "each entry inside (0, 1)", remedy)
+    return entries
 
 
 def schedule(process: Any) -> Any:
     """The process, if it has a table `alpha_bar` of `num_steps` entries, whoever defined it."""
-    table, num_steps = (getattr(process, name, None) for name in ("alpha_bar", "num_steps"))
-    if not isinstance(table, Tensor) or table.ndim != 1 or len(table) != num_steps:
-        raise ValueError(
-            f"process is {format_value(process)}; expected a DiffusionProcess, or an object with "
-            "its methods, num_steps and a table alpha_bar of that many entries."
-        )
+    alpha_bar, num_steps = (getattr(process, name, None) for name in ("alpha_bar", "num_steps"))
+    if not isinstance(alpha_bar, Tensor) or alpha_bar.shape != (num_steps,):
+        expected = "a DiffusionProcess, or an object with its methods, num_steps and alpha_bar (T,)"
+        refuse(f"process is {format_value(process)}", expected)
     return process
 
 
 def same_schedule(model: Any, process: Any) -> None:
     """Raise ValueError where a network was made for another schedule than the process has."""
-    schedule(process)
+    theirs = schedule(process).alpha_bar
     if not callable(model):
-        raise ValueError(f"model is {format_value(model)}; expected a network, f(xt, t, y) -> eps.")
-    num_steps = getattr(model, "num_steps", process.num_steps)
-    if num_steps != process.num_steps:
-        raise ValueError(
-            f"the network was made for num_steps={num_steps}, the process has "
-            f"{process.num_steps}; expected the same, since the same t would mean different noise. "
-            f"Use DiffusionProcess(num_steps={num_steps})."
-        )
-    if not isinstance(own := getattr(model, "alpha_bar", None), Tensor):
+        refuse(f"model is {format_value(model)}", "a network, f(xt, t, y) -> eps")
+    num_steps, own = getattr(model, "num_steps", len(theirs)), getattr(model, "alpha_bar", theirs)
+    expected = "the same, since the same t would mean different noise"
+    if num_steps != len(theirs):
+        found = f"the network was made for num_steps={num_steps}, the process has {len(theirs)}"
+        refuse(found, expected, f"Use DiffusionProcess(num_steps={num_steps}).")
+    if own is theirs or getattr(own, "shape", None) != theirs.shape:
         return
-    own, theirs = own.detach().cpu().double(), process.alpha_bar.detach().cpu().double()
-    if own.shape == theirs.shape and not bool(((own - theirs).abs() < SAME_SCHEDULE).all()):
-        t = int((own - theirs).abs().argmax())
-        raise ValueError(
-            f"the network was made for a schedule with ᾱ = {own[t]:.4f} at t = {t}, the process "
-            f"has {theirs[t]:.4f}; expected the same schedule, since the same t would mean "
-            "different noise. ConditionalUNet(alpha_bar=process.alpha_bar) makes a network for "
-            "this process."
-        )
-
-
-def multiple(name: str, value: Any, of: int) -> int:
-    """The value as an int, a multiple of `of` and at least `of`."""
-    if whole(name, value, of) % of:
-        raise ValueError(f"{name} is {value!r}; expected a multiple of {of}, such as {8 * of}.")
-    return int(value)
-
-
-def widths(**values: Any) -> None:
-    """Raise ValueError unless each of the named values is a whole number of at least 1."""
-    for name, value in values.items():
-        whole(name, value)
+    apart = (own.detach().cpu() - theirs.detach().cpu()).abs()
+    if bool((apart > SAME_SCHEDULE).any()):
+        t = int(apart.argmax())
+        found = f"the network was made for a schedule with ᾱ = {own[t]:.4f} at t = {t}, the process"
+        remedy = "ConditionalUNet(alpha_bar=process.alpha_bar) makes a network for this process."
+        refuse(f"{found} has {theirs[t]:.4f}", expected, remedy)
 
 
 def sampling(model: Any, process: Any, values: Any, guidance_scale: Any) -> Tensor:
@@ -334,17 +305,15 @@ def sampling(model: Any, process: Any, values: Any, guidance_scale: Any) -> Tens
     hint = "; 1 is the plain conditional model, 1.5 to 4 follow the class more strictly"
     number("guidance_scale", guidance_scale, hint=hint)
     if guidance_scale != 1 and not hasattr(model, "null_class"):
-        raise ValueError(
-            f"guidance_scale is {guidance_scale}; expected 1, since the model has no null_class "
-            "for the unconditional prediction. Set model.null_class, or use guidance_scale=1."
-        )
+        expected = "1, since the model has no null_class for the unconditional prediction"
+        remedy = "Set model.null_class, or use guidance_scale=1."
+        refuse(f"guidance_scale is {guidance_scale}", expected, remedy)
     device = process.alpha_bar.device
     parameter = next(iter(getattr(model, "parameters", tuple)()), None)
     if parameter is not None and parameter.device != device:
-        raise ValueError(
-            f"the model is on {parameter.device}, the process on {device}; expected one device. "
-            "Move both: model.to(device), process.to(device)."
-        )
+        remedy = "Move both: model.to(device), process.to(device)."
+        found = f"the model is on {parameter.device}, the process on {device}"
+        refuse(found, "one device", remedy)
     return y.to(device)
 
 
@@ -355,10 +324,8 @@ def interval(pair: Any, num_steps: int) -> tuple[int, int]:
         high = whole("the highest", high, 0, num_steps - 1)
         return whole("the lowest", low, 0, high), high
     except (TypeError, ValueError):
-        raise ValueError(
-            f"guidance_interval is {pair!r}; expected (lowest, highest) with timesteps from 0 to "
-            f"{num_steps - 1}, or None to guide at all of them."
-        ) from None
+        expected = f"(lowest, highest) with timesteps from 0 to {num_steps - 1}, or None for all"
+        refuse(f"guidance_interval is {format_value(pair)}", expected)
 
 
 def falling(name: str, values: Any, num_steps: int) -> list[int]:
@@ -368,58 +335,49 @@ def falling(name: str, values: Any, num_steps: int) -> list[int]:
     except ValueError:
         times = []
     if not times or sorted(set(times), reverse=True) != times:
-        raise ValueError(
-            f"{name} is {format_value(values)}; expected falling timesteps from {num_steps - 1} "
-            "to 0, each of them once, or their number."
-        )
+        expected = f"falling timesteps from {num_steps - 1} to 0, each once, or their number"
+        refuse(f"{name} is {format_value(values)}", expected)
     return times
 
 
 def network_sizes(
     num_classes: Any, num_steps: Any, channels: Any, emb_dim: Any, alpha_bar: Any = None
-) -> dict:
-    """A ConditionalUNet's arguments as plain numbers and lists, for a file; without "alpha_bar"
-    where it is None."""
+) -> dict[str, Any]:
+    """A ConditionalUNet's arguments as plain numbers and lists; "alpha_bar" only if not None."""
     try:
         levels = [multiple("channels", c, 4) for c in channels]
     except (TypeError, ValueError):
         levels = []
     if not levels:
-        raise ValueError(
-            f"channels is {channels!r}; expected one width per level, each a multiple of 4, such "
-            "as (64, 96, 128)."
-        )
+        expected = "one width per level, each a multiple of 4, such as (64, 96, 128)"
+        refuse(f"channels is {format_value(channels)}", expected)
+    num_steps = whole("num_steps", num_steps, hint=", such as DDPM's 1000")
     sizes = {"num_classes": whole("num_classes", num_classes, hint=", such as 10")}
-    sizes |= {"num_steps": whole("num_steps", num_steps, hint=", such as DDPM's 1000")}
-    sizes |= {"channels": levels, "emb_dim": multiple("emb_dim", emb_dim, 2)}
+    sizes |= {"num_steps": num_steps, "channels": levels}
+    sizes |= {"emb_dim": multiple("emb_dim", emb_dim, 2)}
     if alpha_bar is None:
         return sizes
-    try:
-        table = torch.as_tensor(alpha_bar, device="cpu").detach().double()
-        falls = bool(((table > 0) & (table < 1)).all() and (table.diff() < 0).all())
-    except (TypeError, ValueError, RuntimeError):
-        falls = False
-    if not falls or table.shape != (sizes["num_steps"],):
-        raise ValueError(
-            f"alpha_bar is {format_value(alpha_bar)}; expected {num_steps} numbers that fall from "
-            "below 1 to above 0, as process.alpha_bar, and num_steps=process.num_steps."
-        )
-    return sizes | {"alpha_bar": table.tolist()}
+    entries = table("alpha_bar", alpha_bar, num_steps)
+    if (entries.diff() >= 0).any():
+        refuse("alpha_bar rises", "a table that falls, such as process.alpha_bar")
+    return sizes | {"alpha_bar": entries.tolist()}
 
 
 def network_inputs(self: Any, xt: Any, t: Any, y: Any) -> None:
     """Raise ValueError unless xt, t and y fit a ConditionalUNet and each other."""
     timesteps(t, float_images("xt", xt), self.num_steps)
-    multiple_of = 2 ** len(self.config["channels"])
+    divisor = 2 ** len(self.config["channels"])
     sizes = xt.shape[2:] if xt.ndim == 4 and xt.shape[1] == 3 else (0,)
-    if any(size % multiple_of or not size for size in sizes):
-        raise ValueError(
-            f"xt has shape {tuple(xt.shape)}; expected (B, 3, H, W) with H and W multiples of "
-            f"{multiple_of}, such as ({len(xt)}, 3, 32, 32)."
+    if any(size % divisor or not size for size in sizes):
+        expected = (
+            f"(B, 3, H, W) with H and W multiples of {divisor}, such as ({len(xt)}, 3, 32, 32)"
         )
+        refuse(f"xt has shape {tuple(xt.shape)}", expected)
     if xt.device != self.alpha_bar.device:
-        raise ValueError(
-            f"xt is on {xt.device}, the network on {self.alpha_bar.device}; expected one device. "
-            "Move them there with .to(device)."
+        remedy = "Move both: model.to(device), xt.to(device)."
+        refuse(
+            f"xt is on {xt.device}, the network on {self.alpha_bar.device}", "one device", remedy
         )
-    labels_of(xt, y, self.null_class)
+    int64_labels(y, xt)
+    if readable(y):
+        label_range("y", y, self.null_class)
