@@ -4,20 +4,16 @@ import csv
 import json
 import re
 import subprocess
-import sys
 import time
 
 import nbformat
 import pytest
-from support.systems import posix_only
 
 from cdiff_helpers.checks import EXERCISES
-from notebooks import HOUSE, NOTEBOOKS
-
-sys.path.insert(0, str(HOUSE / "tools"))
-import assignment
-import release
-from marker import Limits, Student, asked_exercises, feedback, mark_folder, marks_csv
+from tests.support.notebooks import HOUSE, NOTEBOOKS
+from tests.support.systems import posix_only
+from tools import assignment, release
+from tools.marker import Limits, Student, asked_exercises, feedback, mark_folder, marks_csv
 
 NUMBERS = [path.stem[:2] for path in NOTEBOOKS[1:]]
 HIDDEN = str(HOUSE / "instructor" / "hidden")

@@ -5,7 +5,6 @@ import re
 
 import pytest
 import torch
-from runs import TINY, fresh
 
 from cdiff_helpers import load_reference
 from cdiff_helpers.data import (
@@ -60,6 +59,7 @@ from cdiff_helpers.widgets import (
     sampling_frames,
     step_by_step,
 )
+from tests.support.runs import TINY, fresh
 
 NAN, INF = math.nan, math.inf
 T = 20

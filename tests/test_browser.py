@@ -12,9 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.lab import Area, Lab, Notebook, chromium, is_blank, what_is_missing, write_notebook
 from cdiff_helpers.data import CLASS_NAMES
-from notebooks import HOUSE
+from tests.support.lab import (
+    Area,
+    Lab,
+    Notebook,
+    chromium,
+    is_blank,
+    what_is_missing,
+    write_notebook,
+)
+from tests.support.notebooks import HOUSE
 
 REQUIRED = os.environ.get("CDIFF_BROWSER") == "required"  # .ci/run: a missing browser is an error
 pytestmark = [

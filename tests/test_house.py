@@ -10,9 +10,11 @@ try:
 except ImportError:  # Python 3.10
     import tomli as tomllib
 
+import nbformat
 import pytest
 
-from notebooks import HOUSE, NOTEBOOKS, as_python, cells, is_woven
+from tests.support.notebooks import HOUSE, NOTEBOOKS, as_python, cells, is_woven
+from tools.course import weave
 
 PACKAGE = HOUSE / "cdiff_helpers"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -90,17 +92,15 @@ def test_every_idea_is_defined_once():
 
 def test_no_cell_has_drifted_from_the_package():
     done = subprocess.run(
-        [sys.executable, "tools/weave.py"], cwd=HOUSE, capture_output=True, encoding="utf-8"
+        [sys.executable, "-m", "tools.course.weave"],
+        cwd=HOUSE,
+        capture_output=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout
 
 
-def test_a_drifted_cell_is_named_and_mended(tmp_path, monkeypatch):
-    import nbformat
-
-    monkeypatch.syspath_prepend(HOUSE / "tools")
-    import weave
-
+def test_a_drifted_cell_is_named_and_mended(tmp_path):
     header = "# source: cdiff_helpers/diffusion.py: look_up, MAX_BETA"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(header + "\nold = 1")])
     nbformat.write(notebook, tmp_path / "x.ipynb")
