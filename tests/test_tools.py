@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load as load_tensors
 
 from cdiff_helpers.reference import load_reference
+from cdiff_helpers.runtime import provenance
 from cdiff_helpers.training import load_checkpoint, tensor_bytes
 from tools.course import execute
 from tools.models import (
@@ -197,6 +198,12 @@ def test_a_compiled_run_is_compiled_with_cuda_graphs(small_runs, tmp_path, monke
     monkeypatch.setattr(torch, "compile", compiled)
     small_runs(tmp_path, "--updates", "2", "--compile")
     assert asked == {"mode": "reduce-overhead", "dynamic": False}
+
+
+def test_a_card_names_the_command_as_it_can_be_given_again(monkeypatch):
+    typed = ["-m", "tools.models.train_reference", "--out", "runs/mine"]
+    monkeypatch.setattr(sys, "orig_argv", ["/usr/bin/python3", *typed])
+    assert provenance(torch.device("cpu"))["command"] == " ".join(["python", *typed])
 
 
 @pytest.mark.slow
