@@ -7,10 +7,10 @@ import pytest
 
 from tests.support.notebooks import HOUSE
 
-WITHOUT_OPTIONS = ("mark_one.py",)
+WITHOUT_OPTIONS = ("mark_one.py", "runs.py")
 PROGRAMS = {
     ".".join(path.relative_to(HOUSE).with_suffix("").parts).removesuffix(".__main__"): path
-    for folder in ("cdiff_helpers", "tools", "benchmarks")
+    for folder in ("cdiff_helpers", "tools", "benchmarks", "tests/support")
     for path in sorted((HOUSE / folder).rglob("*.py"))
     if '__name__ == "__main__"' in path.read_text("utf-8") and path.name not in WITHOUT_OPTIONS
 }
