@@ -65,9 +65,7 @@ def still(models: dict, model_id: str) -> list[nbformat.NotebookNode]:
             part = SVG.sub(as_image, model["value"])
             if outputs and "text/html" in outputs[-1].data:
                 part = outputs.pop().data["text/html"] + "<br>" + part
-            said = html.unescape(
-                re.sub(r"<img alt=\"([^\"]*)\"[^>]*>|<[^>]+>", r"\1 ", part)
-            ).strip()
+            said = html.unescape(TAG.sub(r"\1 ", part)).strip()
             outputs.append(new_output({"text/html": part, "text/plain": said}))
     return outputs
 
