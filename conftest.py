@@ -36,7 +36,7 @@ def pytest_ignore_collect(collection_path) -> bool | None:
 def pytest_report_header() -> list[str]:
     if not JUPYTER:
         return ["Jupyter is not installed: tests/test_gpu.py alone (pytest -m gpu)"]
-    from benchmarks.lab import what_is_missing
+    from tests.support.lab import what_is_missing
 
     left_out = (
         "not run by plain pytest: long tests (pytest -m slow) and comparisons with diffusers "

@@ -33,11 +33,11 @@ def newest(session: nox.Session) -> None:
 def colab(session: nox.Session) -> None:
     """Google Colab's versions."""
     session.install("-r", "constraints-colab.txt")
-    session.run("python", "-m", "tools.alone", "--as", "colab", *session.posargs)
+    session.run("python", "-m", "tools.course.alone", "--as", "colab", *session.posargs)
 
 
 @nox.session(python="3.12")
 def kaggle(session: nox.Session) -> None:
     """Kaggle's versions."""
     session.install("-r", "constraints-kaggle.txt")
-    session.run("python", "-m", "tools.alone", "--as", "kaggle", *session.posargs)
+    session.run("python", "-m", "tools.course.alone", "--as", "kaggle", *session.posargs)

@@ -51,7 +51,9 @@ def small_model():
 @pytest.fixture(scope="session")
 def made_up():
     """A small set in both published forms."""
-    from small_set import in_both_forms  # it needs torchvision, which takes a second to import
+    from tests.support.small_set import (
+        in_both_forms,  # it needs torchvision, which takes a second to import
+    )
 
     return in_both_forms()
 
@@ -64,7 +66,7 @@ def no_npm(monkeypatch):
 @pytest.fixture
 def offline(monkeypatch, made_up, no_npm):
     """No server answers, and npm is not there."""
-    from small_set import mirrors
+    from tests.support.small_set import mirrors
 
     mirrors(monkeypatch, made_up, "http://127.0.0.1:9/x")  # nobody listens on the discard port
     monkeypatch.setenv("NO_PROXY", "*")

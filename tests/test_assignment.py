@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,15 +10,12 @@ import time
 
 import nbformat
 import pytest
-from support.systems import posix_only
 
 from cdiff_helpers.checks import EXERCISES
-from notebooks import HOUSE, NOTEBOOKS
-
-sys.path.insert(0, str(HOUSE / "tools"))
-import assignment
-import release
-from marker import Limits, Student, asked_exercises, feedback, mark_folder, marks_csv
+from tests.support.notebooks import HOUSE, NOTEBOOKS
+from tests.support.systems import posix_only
+from tools import assignment, release
+from tools.marker import Limits, Student, asked_exercises, feedback, mark_folder, marks_csv
 
 NUMBERS = [path.stem[:2] for path in NOTEBOOKS[1:]]
 HIDDEN = str(HOUSE / "instructor" / "hidden")
@@ -118,6 +116,13 @@ def test_a_mistake_is_told_and_nothing_is_written(words, told, tmp_path, monkeyp
     assert assignment.main(words) == 2
     assert told in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["none"]
+
+
+def test_the_program_runs_by_its_path_too(tmp_path):
+    command = [sys.executable, str(HOUSE / "tools" / "assignment.py"), "release", "03", "--to", "."]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "03_diffusion_process.ipynb").is_file()
 
 
 def test_a_release_replaces_nothing(tmp_path, capsys):

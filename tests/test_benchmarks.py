@@ -1,10 +1,10 @@
 """The benchmarks' arithmetic, and what is told where a browser is missing."""
 
 import pytest
-from support.systems import posix_only
 
-from benchmarks import lab
-from benchmarks.widgets import delays, percentile
+from tests.support import lab
+from tests.support.systems import posix_only
+from tests.support.widget_delays import delays, percentile
 
 
 def test_a_delay_is_from_each_input_to_the_first_change_before_the_next_input():

@@ -1,5 +1,6 @@
 """A notebook's first cell finds the course, and else says how to get it, or installs it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from notebooks import HOUSE, NOTEBOOKS, as_python
-from tools.publish import Address, first_cell
+from tests.support.notebooks import HOUSE, NOTEBOOKS, as_python
+from tools.course.publish import Address, first_cell
 
 PUBLISHED = Address("owner/course", "v0.2.0")
 STATES = pytest.mark.parametrize("address", [None, PUBLISHED], ids=["unpublished", "published"])
@@ -30,10 +31,13 @@ def run_alone(address, folder, *places):
     """Run the first cell in a Python that sees nothing but these places: its process."""
     folder.mkdir(parents=True, exist_ok=True)
     cell = as_python(nbformat.v4.new_code_cell(first_cell(address)))
-    known = f"import sys\nsys.path += {[str(place) for place in places]}\n"
+    program = folder.parent / "program" / "cell.py"  # its folder, and not `folder`, is on the path
+    program.parent.mkdir()
+    program.write_text(RECORDING + cell, encoding="utf-8")
+    known = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, places))}
     return subprocess.run(
-        [sys.executable, "-I", "-S", "-c", known + RECORDING + cell],
-        cwd=folder, capture_output=True, encoding="utf-8",
+        [sys.executable, "-S", program],
+        cwd=folder, env=known, capture_output=True, encoding="utf-8",
     )  # fmt: skip
 
 
@@ -78,7 +82,7 @@ def test_a_published_notebook_on_a_colab_installs_the_course_and_runs(tmp_path):
     there = Path(nbformat.__file__).parent.parent  # torch, IPython …; an editable course is no part
     (site / "platform.pth").write_text(f"{there}\n", "utf-8")
     done = subprocess.run(
-        [environment / "bin" / "python", "-m", "tools.alone", "--as", "colab", NOTEBOOKS[0]],
+        [environment / "bin" / "python", "-m", "tools.course.alone", "--as", "colab", NOTEBOOKS[0]],
         cwd=HOUSE, capture_output=True, encoding="utf-8",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,9 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.lab import Area, Lab, Notebook, chromium, is_blank, what_is_missing, write_notebook
 from cdiff_helpers.data import CLASS_NAMES
-from notebooks import HOUSE
+from tests.support.lab import (
+    WATCH,
+    Area,
+    Lab,
+    Notebook,
+    chromium,
+    is_blank,
+    what_is_missing,
+    write_notebook,
+)
+from tests.support.notebooks import HOUSE
 
 REQUIRED = os.environ.get("CDIFF_BROWSER") == "required"  # .ci/run: a missing browser is an error
 pytestmark = [
@@ -208,7 +217,7 @@ FLASHING = """<img width=320 height=160><input type=range max=20><script>
 @pytest.mark.parametrize("flash", [False, True])
 def test_a_picture_that_flashes_is_found_out(flash, browser):
     page = browser.new_page()
-    page.add_init_script(path=HOUSE / "benchmarks/watch.js")
+    page.add_init_script(path=WATCH)
     page.goto("about:blank")
     page.set_content(FLASHING.replace("FLASH", str(flash).lower()))
     area = Area(page.locator("body"))
@@ -336,7 +345,7 @@ def test_an_exported_film_needs_no_kernel_and_no_server(scratch, browser, lab, s
     done = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     page = browser.new_page()
-    page.add_init_script(path=HOUSE / "benchmarks/watch.js")
+    page.add_init_script(path=WATCH)
     page.route(lambda url: url.startswith("http"), lambda route: route.abort())  # no network
     page.goto(scratch.path.with_suffix(".html").as_uri())
     drive_film(Area(page.locator(".jp-OutputArea-output:has(figure.cdiff-film)")))

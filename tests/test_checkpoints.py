@@ -17,11 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
 import torch
-from runs import TINY, fresh, network, same
 from safetensors.torch import load as load_tensors
-from support.systems import needs_program, posix_only
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -47,6 +44,10 @@ from cdiff_helpers.training import (
 )
 from cdiff_helpers.training.checkpoints import restore_generator
 from cdiff_helpers.unet import ConditionalUNet
+from tests.support import runs
+from tests.support.notebooks import HOUSE
+from tests.support.runs import TINY, fresh, network, same
+from tests.support.systems import needs_program, posix_only
 
 PLAIN = {"precision": "float32"}
 LONG = pytest.mark.slow  # cases that plain pytest leaves to the others of their kind
@@ -627,8 +628,8 @@ def test_twenty_kills_and_the_run_ends_as_if_there_had_been_none(tmp_path, bundl
 
 def start_run(folder, every_seconds):
     """A process that trains into the folder; returns when its loop has begun."""
-    command = [sys.executable, runs.__file__, str(folder), str(every_seconds)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
+    command = [sys.executable, "-m", "tests.support.runs", str(folder), str(every_seconds)]
+    child = subprocess.Popen(command, cwd=HOUSE, stdout=subprocess.PIPE, encoding="utf-8")
     for line in child.stdout:
         if line == "training\n":
             return child

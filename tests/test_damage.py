@@ -9,13 +9,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from small_set import believe, same_as
 
 from cdiff_helpers import reference
 from cdiff_helpers.data import load_cifar10, sources
 from cdiff_helpers.data.sources import ARCHIVE_FOLDER, BUNDLE, NPM_FILE
 from cdiff_helpers.evaluation import judge, judge_card, load_judge
 from cdiff_helpers.evaluation.scores import load_statistics
+from tests.support.small_set import believe, same_as
 
 CUTS, FLIPS = 100, 40
 

@@ -15,12 +15,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import runs
 import torch
 from nbclient import NotebookClient
 from PIL import Image
-from support.pretended_device import pretended
-from support.systems import posix_only
 
 from cdiff_helpers.__main__ import main
 from cdiff_helpers.data import ResidentLoader, make_loader
@@ -49,7 +46,10 @@ from cdiff_helpers.training import (
 )
 from cdiff_helpers.visualization import plot_noising
 from cdiff_helpers.widgets.frames import noising_frames
-from notebooks import HOUSE, NOTEBOOKS
+from tests.support import runs
+from tests.support.notebooks import HOUSE, NOTEBOOKS
+from tests.support.pretended_device import pretended
+from tests.support.systems import posix_only
 
 DEVICES = {"A100": ("cuda", (8, 0)), "T4": ("cuda", (7, 5)), "Apple": ("mps", (0, 0))}
 FEW = TrainConfig(num_updates=3, batch_size=8)
@@ -393,10 +393,7 @@ def test_graphs_are_a_way_of_computing_and_no_other_run(bundle, tmp_path):
 # --- notebooks
 
 PRETEND = """
-import sys
-
-sys.path[:0] = {paths}
-from support.pretended_device import pretended
+from tests.support.pretended_device import pretended
 
 pretending = pretended{device}
 accelerator = pretending.__enter__()  # for as long as the kernel lives
@@ -406,10 +403,11 @@ ASK = "assert device.type == accelerator.device.type and len(accelerator.ops) > 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "name"), [("05", "A100"), ("08", "Apple")])
-def test_a_notebook_runs_on_the_device(number, name):
+def test_a_notebook_runs_on_the_device(number, name, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(HOUSE))  # the kernel's, for tests.support
     (path,) = (path for path in NOTEBOOKS if path.name.startswith(number))
     notebook = nbformat.read(path, as_version=4)
-    first = PRETEND.format(paths=[str(HOUSE), str(HOUSE / "tests")], device=DEVICES[name])
+    first = PRETEND.format(device=DEVICES[name])
     notebook.cells = [*map(nbformat.v4.new_code_cell, (first, ASK))]
     notebook.cells[1:1] = nbformat.read(path, as_version=4).cells
     client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": path.parent}})

@@ -1,21 +1,19 @@
 """The hidden checks: each function has one; right answers pass on any seed, wrong ones fail."""
 
 import importlib
-import sys
 
 import pytest
 import torch
-from mutants import ANSWERS
 
 from cdiff_helpers.checks import EXERCISES
-from notebooks import HOUSE, NOTEBOOKS, cells
+from instructor.mutants import ANSWERS
+from tests.support.notebooks import HOUSE, NOTEBOOKS, cells
 
-sys.path.insert(0, str(HOUSE / "instructor"))
 FILES = sorted((HOUSE / "instructor" / "hidden").glob("[!_]*.py"))
 HIDDEN = {
     name: check
     for path in FILES
-    for name, check in importlib.import_module(f"hidden.{path.stem}").HIDDEN.items()
+    for name, check in importlib.import_module(f"instructor.hidden.{path.stem}").HIDDEN.items()
 }
 FUNCTIONS = [
     entry

@@ -4,10 +4,10 @@ from collections import Counter
 
 import nbformat
 import pytest
-from mutants import ANSWERS
 
 from cdiff_helpers.checks import EXERCISES
-from notebooks import NOTEBOOKS, cells
+from instructor.mutants import ANSWERS
+from tests.support.notebooks import NOTEBOOKS, cells
 
 WRONG = [answer for answer in ANSWERS if answer.misconception]
 RIGHT = [answer for answer in ANSWERS if not answer.misconception]

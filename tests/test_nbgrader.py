@@ -1,15 +1,10 @@
 """The notebooks as nbgrader takes them: its own headless flow, from source to marks."""
 
-import sys
-
 import nbformat
 import pytest
 
 from cdiff_helpers.checks import EXERCISES
-from notebooks import HOUSE
-
-sys.path.insert(0, str(HOUSE / "tools"))
-import release
+from tools import release
 
 pytestmark = pytest.mark.peer
 

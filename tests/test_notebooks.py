@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from notebooks import HOUSE, NAMES, NOTEBOOKS, cells
+from tests.support.notebooks import HOUSE, NAMES, NOTEBOOKS, cells
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
 FRAME = re.compile(r'<img alt="[^"]{5,}" src="data:image/webp[^>]+style="(.+?)"')

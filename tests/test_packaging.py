@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 import cdiff_helpers
-from notebooks import HOUSE
+from tests.support.notebooks import HOUSE
 
 PYTHON = sys.executable
 BUILD = """

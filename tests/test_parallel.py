@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import runs
 import torch
 
 from cdiff_helpers import commands, parallel
@@ -19,6 +18,8 @@ from cdiff_helpers.data import ResidentLoader, load_cifar10
 from cdiff_helpers.parallel import Rank, average_gradients, joined
 from cdiff_helpers.training import TrainConfig, TrainState, load_checkpoint
 from cdiff_helpers.unet import ConditionalUNet
+from tests.support import runs
+from tests.support.notebooks import HOUSE
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 
@@ -101,8 +102,9 @@ def test_a_batch_that_cannot_be_shared_is_named():
 @pytest.mark.slow
 def test_the_averaged_gradient_is_the_joint_batchs(tmp_path):
     done = subprocess.run(
-        [*TORCHRUN, __file__, str(tmp_path)], capture_output=True, encoding="utf-8"
-    )
+        [*TORCHRUN, "-m", __name__, str(tmp_path)],
+        cwd=HOUSE, capture_output=True, encoding="utf-8",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     state, batch = state_and_batch()
     joint = gradients(state, *batch)
@@ -137,10 +139,10 @@ def test_two_processes_are_stopped_and_resumed_to_the_same_weights(number, tmp_p
     def start(folder, *more):
         words = ["train", "--out", folder, "--updates", "60", "--batch-size", "8", "--seed", "3"]
         words += ["--device", "cpu", "--source", "bundled", *more]
-        code = f"import sys, runs; sys.exit(runs.shell({words!r}))"  # with a small network
+        code = f"import sys\nfrom tests.support import runs\nsys.exit(runs.shell({words!r}))"
         (tmp_path / "shell.py").write_text(code, encoding="utf-8")
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "encoding": "utf-8"}
-        paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        paths = os.pathsep.join([str(HOUSE), os.environ.get("PYTHONPATH", "")])
         return subprocess.Popen(
             [*TORCHRUN, "shell.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}, **pipes
         )

@@ -5,12 +5,12 @@ import mmap
 import sys
 
 import pytest
-from runs import TINY, fresh, same
-from support.pretended_windows import pretended_windows
 
 from cdiff_helpers.data import download
 from cdiff_helpers.training import TrainConfig, checkpointed, load_checkpoint, open_run, train
-from notebooks import HOUSE
+from tests.support.notebooks import HOUSE
+from tests.support.pretended_windows import pretended_windows
+from tests.support.runs import TINY, fresh, same
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what is open")
 TEXT = {"read_text": 0, "write_text": 1}  # and how many arguments come before the encoding

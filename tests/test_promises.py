@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from notebooks import HOUSE
+from tests.support.notebooks import HOUSE
 
 TEXT = (HOUSE / "docs" / "promises.md").read_text(encoding="utf-8")
 ROWS = [line for line in TEXT.splitlines() if line.startswith("| ") and "`test_" in line]

@@ -47,6 +47,8 @@ def test_a_schedule_falls_and_its_tables_agree(T):
     exact, process = cosine_alpha_bar(T), DiffusionProcess(T)
     assert exact.shape == (T,) and exact.dtype == torch.float64
     assert (exact.diff() < 0).all() and 0 <= exact[-1] < 1e-16 and exact[0] < 1
+    assert process.betas.shape == process.alphas.shape == process.alpha_bar.shape == (T,)
+    assert process.alpha_bar.dtype == torch.float32 and process.alpha_bar[-1] < 1e-2
     assert (process.betas > 0).all() and process.betas.max() <= MAX_BETA
     assert torch.equal(process.alphas, (1 - process.betas.double()).float()) or torch.allclose(
         process.alphas, 1 - process.betas, atol=1e-7
@@ -88,6 +90,8 @@ def test_the_posterior_is_the_product_of_two_gaussians(T, seed, data):
     drawn = generator(seed)
     x0, xt = torch.randn(2, 1, 1, 1, 1, generator=drawn, dtype=torch.float64)
     mean, variance = process.posterior(x0, xt, torch.tensor([t]), torch.tensor([s]))
+    if s == t - 1:
+        assert process.posterior(x0, xt, torch.tensor([t]))[0] == mean
     alpha_bar_t = process.alpha_bar[t].double()
     alpha_bar_s = process.alpha_bar[s].double() if s >= 0 else torch.ones((), dtype=torch.float64)
     alpha, share = alpha_bar_t / alpha_bar_s, 1 - alpha_bar_s

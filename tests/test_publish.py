@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from notebooks import HOUSE, NAMES, NOTEBOOKS, cells
-from tools import publish
+from tests.support.notebooks import HOUSE, NAMES, NOTEBOOKS, cells
+from tools.course import publish
 
 try:
     import tomllib
@@ -22,8 +22,8 @@ TEXTS = (
     "cdiff_helpers/**/*.html", "cdiff_helpers/**/*.json",
 )  # fmt: skip
 REGIONS = {
-    "README.md": "<!-- published: python -m tools.publish -->\n<!-- /published -->\n",
-    "CITATION.cff": "# published: python -m tools.publish\n# /published\n",
+    "README.md": "<!-- published: python -m tools.course.publish -->\n<!-- /published -->\n",
+    "CITATION.cff": "# published: python -m tools.course.publish\n# /published\n",
 }
 ADDRESS = publish.Address("a.b/c-d", "v1.2/rc")
 WHOLE = "https://github.com/a.b/c-d"
@@ -118,9 +118,9 @@ def test_the_tag_is_the_version_where_none_is_given(house):
     [
         ("notebooks/03_diffusion_process.ipynb", "CPU cores", " · [Open in Colab](https://x)"),
         ("notebooks/05_training_loop.ipynb", 'find_spec(\\"cdiff_helpers', "_x"),
-        ("README.md", "tools.publish -->\n", "x\n"),
-        ("docs/colab.md", "tools.publish -->\n", "x\n"),
-        ("CITATION.cff", "tools.publish\n", "x\n"),
+        ("README.md", "tools.course.publish -->\n", "x\n"),
+        ("docs/colab.md", "tools.course.publish -->\n", "x\n"),
+        ("CITATION.cff", "tools.course.publish\n", "x\n"),
     ],
 )
 def test_a_file_that_disagrees_is_named_and_mended(name, after, stray, address, house, capsys):

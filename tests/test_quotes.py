@@ -8,7 +8,7 @@ import pytest
 from cdiff_helpers.evaluation import judge_card
 from cdiff_helpers.reference import load_record, recorded_scores
 from cdiff_helpers.runtime import PRESETS
-from notebooks import HOUSE, NOTEBOOKS, cells
+from tests.support.notebooks import HOUSE, NOTEBOOKS, cells
 
 RUNS = ("reference", "two_cores")
 CARD, TWO_CORES = load_record("reference"), load_record("two_cores")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cdiff_helpers.runtime import PRESETS, course_preset, environment_report, pick_device, report
-from notebooks import HOUSE
+from tests.support.notebooks import HOUSE
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from notebooks import NAMES, NOTEBOOKS, cells, is_woven
+from tests.support.notebooks import NAMES, NOTEBOOKS, cells, is_woven
 
 BANNED_WORDS = re.compile(
     r"\b(simply|just|obviously|easy|easily|trivial|trivially|of course)\b", re.I

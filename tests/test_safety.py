@@ -12,7 +12,7 @@ from cdiff_helpers import load_reference
 from cdiff_helpers.data import BUNDLE, download, load_cifar10, sources
 from cdiff_helpers.data.sources import NPM_FILE
 from cdiff_helpers.runtime import write_digests
-from notebooks import HOUSE, NOTEBOOKS, as_python, cells
+from tests.support.notebooks import HOUSE, NOTEBOOKS, as_python, cells
 
 FOLDERS = ("cdiff_helpers", "tools", "benchmarks", "instructor")
 SOURCES = {

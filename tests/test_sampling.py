@@ -79,9 +79,6 @@ def test_each_solver_has_its_own_number_of_steps(process):
 def test_a_list_of_times_is_visited_as_it_is(process):
     times = [999, 998, 500, 7]
     assert [f.t for f in denoise(blank, process, [0], num_steps=times)] == [*times, -1]
-    for wrong in ([], [5, 5], [3, 4], [1000, 0], [5, -1]):
-        with pytest.raises(ValueError, match="expected falling times"):
-            next(denoise(blank, process, [0], num_steps=wrong))
 
 
 def gaussian_model(process, mean, spread):
@@ -129,9 +126,6 @@ def test_guidance_can_be_kept_to_an_interval_of_times(short_process):
     frames = list(denoise(model, short_process, [3], **options))
     asked = {frame.t: len(call) for frame, call in zip(frames, model.calls)}
     assert asked == {t: 2 if 5 <= t <= 12 else 1 for t in range(20)}
-    for wrong in ((12, 5), (-3, 5), (0, 20)):
-        with pytest.raises(ValueError, match=r"guidance_interval is .*expected"):
-            next(denoise(model, short_process, [3], guidance_interval=wrong))
 
 
 @pytest.mark.parametrize("T", [1, 2, 20, 1000])
@@ -239,36 +233,6 @@ def test_sampling_leaves_the_model_as_it_was(small_model, short_process):
     sample_conditional_images(small_model, short_process, [0], num_steps=2, solver="ddim")
     assert small_model.training and torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(before[k], v) for k, v in small_model.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("labels", "options", "words"),
-    [
-        ([11], {}, "to 11; expected 0 … 9, or null_class = 10"),
-        ([-1], {}, "-1"),
-        ([], {}, "at least one"),
-        ([0.5], {}, "whole number"),
-        ([[1, 2]], {}, r"shape \(1, 2\)"),
-        ([1], {"solver": "euler"}, "solver is 'euler'; expected one of ddpm, ddim"),
-        ([1], {"num_steps": 0}, "num_steps is 0; expected a whole number from 1 to"),
-        ([1], {"num_steps": 21}, "num_steps is 21"),
-        ([1], {"guidance_scale": float("nan")}, "finite"),
-        ([1], {"guidance_scale": float("inf")}, "finite"),
-    ],
-)
-def test_what_cannot_be_drawn_is_named(labels, options, words, small_model, short_process):
-    with pytest.raises(ValueError, match=words):
-        sample_conditional_images(small_model, short_process, labels, **options)
-
-
-def test_guidance_needs_a_null_class(short_process):
-    with pytest.raises(ValueError, match="null_class"):
-        sample_conditional_images(lambda xt, t, y: xt, short_process, [1], guidance_scale=2.0)
-
-
-def test_network_and_process_of_different_lengths_refuse_each_other(small_model, process):
-    with pytest.raises(ValueError, match=r"num_steps=20, the process has 1000.*Use"):
-        sample_conditional_images(small_model, process, [1])
 
 
 @pytest.mark.peer

@@ -10,7 +10,6 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import pytest
 from PIL import Image
-from support.systems import posix_only
 
 from cdiff_helpers import __version__, commands
 from cdiff_helpers.__main__ import main
@@ -18,6 +17,7 @@ from cdiff_helpers.console import safe_print
 from cdiff_helpers.options import build_parser
 from cdiff_helpers.runtime import environment_report
 from cdiff_helpers.training import Interrupted
+from tests.support.systems import posix_only
 
 FAST = ["--num-steps", "1", "--device", "cpu"]
 CAT = ["sample", "--classes", "cat", "--per-class", "1", *FAST]

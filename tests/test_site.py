@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 
-from benchmarks import lab
-from notebooks import HOUSE, NAMES, NOTEBOOKS, cells
-from tools import publish, site
+from tests.support import lab
+from tests.support.notebooks import HOUSE, NAMES, NOTEBOOKS, cells
+from tools.course import publish, site
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_the_chapters_follow_each_other(pages):
 README = """\
 # A course
 
-<!-- published: python -m tools.publish -->
+<!-- published: python -m tools.course.publish -->
 <!-- /published -->
 
 Read [the license](LICENSE).

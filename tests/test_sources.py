@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_set import TRAIN, believe, mirrors, same_as, tarball
-from support.systems import REASON
 from torchvision.datasets import CIFAR10
 
 from cdiff_helpers.__main__ import main
 from cdiff_helpers.data import CLASS_NAMES, BinaryCIFAR10, download, load_cifar10, sources
 from cdiff_helpers.data.sources import ARCHIVE_FOLDER, BUNDLE, NPM_FILE
+from tests.support.small_set import TRAIN, believe, mirrors, same_as, tarball
+from tests.support.systems import REASON
 
 
 class Host(BaseHTTPRequestHandler):

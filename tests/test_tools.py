@@ -14,16 +14,16 @@ import torch
 from safetensors.torch import load as load_tensors
 
 from cdiff_helpers.reference import load_reference
+from cdiff_helpers.runtime import provenance
 from cdiff_helpers.training import load_checkpoint, tensor_bytes
-from notebooks import HOUSE
-
-sys.path.insert(0, str(HOUSE / "tools"))
-import bundle_reference
-import execute
-import make_subset
-import score_reference
-import train_judge
-import train_reference
+from tools.course import execute
+from tools.models import (
+    bundle_reference,
+    make_subset,
+    score_reference,
+    train_judge,
+    train_reference,
+)
 
 COURSE = execute.Path("/elsewhere/course")
 PNG = base64.b64encode(b"\x89PNG a picture").decode()
@@ -99,7 +99,7 @@ def test_the_subsets_rule_takes_as_many_of_each_class_in_standard_order():
 
 @pytest.fixture
 def small_runs(monkeypatch):
-    """tools/train_reference.py one sampling step, one image per class, soon a snapshot."""
+    """tools/models/train_reference.py one sampling step, one image per class, soon a snapshot."""
     monkeypatch.setattr(train_reference, "PER_CLASS", 1)
     monkeypatch.setattr(train_reference, "SAMPLER", {"solver": "ddim", "num_steps": 1})
     monkeypatch.setattr(train_reference, "FIRST_SNAPSHOT", 16)
@@ -198,6 +198,12 @@ def test_a_compiled_run_is_compiled_with_cuda_graphs(small_runs, tmp_path, monke
     monkeypatch.setattr(torch, "compile", compiled)
     small_runs(tmp_path, "--updates", "2", "--compile")
     assert asked == {"mode": "reduce-overhead", "dynamic": False}
+
+
+def test_a_card_names_the_command_as_it_can_be_given_again(monkeypatch):
+    typed = ["-m", "tools.models.train_reference", "--out", "runs/mine"]
+    monkeypatch.setattr(sys, "orig_argv", ["/usr/bin/python3", *typed])
+    assert provenance(torch.device("cpu"))["command"] == " ".join(["python", *typed])
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import re
 
 import pytest
 import torch
-from runs import fresh
 from torch import nn
 
 from cdiff_helpers.diffusion import DiffusionProcess
@@ -22,6 +21,7 @@ from cdiff_helpers.training import (
     train,
 )
 from cdiff_helpers.unet import ConditionalUNet
+from tests.support.runs import fresh
 
 
 def test_a_model_that_knows_the_noise_has_no_loss_and_a_silent_one_has_loss_one(generator):

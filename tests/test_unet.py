@@ -27,12 +27,6 @@ def test_time_embeddings_are_distinct_and_know_distances():
     assert torch.allclose(emb[10] @ emb[17], emb[500] @ emb[507], atol=1e-3)
 
 
-@pytest.mark.parametrize("dim", [0, 1, 7, -2])
-def test_time_embeddings_need_an_even_size(dim):
-    with pytest.raises(ValueError, match=rf"dim is {dim}; expected an even number"):
-        SinusoidalPositionEmbeddings(dim)
-
-
 def test_a_fresh_block_is_its_shortcut():
     block = ConvBlock(8, 8, 16)
     x = torch.randn(2, 8, 4, 5)
@@ -55,8 +49,6 @@ def test_attention_mixes_positions_as_the_formula_says():
     weights = (q.transpose(-1, -2) @ k / 4**0.5).softmax(-1)  # (1, heads, 12, 12)
     expected = x + (v @ weights.transpose(-1, -2)).reshape(1, 8, 3, 4)
     assert torch.allclose(layer(x), expected, atol=1e-5)
-    with pytest.raises(ValueError, match="multiple of num_heads"):
-        SelfAttention(6, num_heads=4)
 
 
 def test_the_default_network_has_four_million_parameters_and_the_flops_of_a_laptop():
@@ -187,29 +179,3 @@ def test_onnx_runtime_says_the_same_noise(tmp_path):
     names = [each.name for each in session.get_inputs()]
     (eps,) = session.run(None, {name: x.numpy() for name, x in zip(names, more)})
     assert names == ["xt", "t", "y"] and abs(eps - model(*more).numpy()).max() < 1e-4
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"xt": torch.zeros(2, 1, 32, 32)}, r"xt has shape \(2, 1, 32, 32\).*multiples of 4"),
-        ({"xt": torch.zeros(2, 3, 30, 32)}, "multiples of 4"),
-        ({"xt": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)}, "to_model_range"),
-        ({"t": torch.tensor([0, 20])}, "expected 0 … 19"),
-        ({"t": torch.tensor([0])}, "one int64 time per image"),
-        ({"y": torch.tensor([0, 11])}, "null_class = 10"),
-        ({"y": torch.tensor([-1, 0])}, "-1 to 0"),
-        ({"y": torch.tensor([0.0, 1.0])}, "int64 class"),
-        ({"y": torch.tensor([1])}, r"shape \(1,\)"),
-    ],
-)
-def test_what_does_not_fit_is_named(change, words, small_model):
-    xt, t, y = inputs(small_model)
-    with pytest.raises(ValueError, match=words):
-        small_model(**({"xt": xt, "t": t, "y": y} | change))
-
-
-@pytest.mark.parametrize("options", [{"num_classes": 0}, {"channels": ()}, {"channels": (6,)}])
-def test_a_network_that_cannot_be_is_refused(options):
-    with pytest.raises(ValueError, match="expected"):
-        ConditionalUNet(**options)

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from notebooks import HOUSE
+from tests.support.notebooks import HOUSE
 
-WITHOUT_OPTIONS = ("concept_map.py", "mark_one.py")
+WITHOUT_OPTIONS = ("mark_one.py", "runs.py")
 PROGRAMS = {
     ".".join(path.relative_to(HOUSE).with_suffix("").parts).removesuffix(".__main__"): path
-    for folder in ("cdiff_helpers", "tools", "benchmarks")
+    for folder in ("cdiff_helpers", "tools", "benchmarks", "tests/support")
     for path in sorted((HOUSE / folder).rglob("*.py"))
     if '__name__ == "__main__"' in path.read_text("utf-8") and path.name not in WITHOUT_OPTIONS
 }
@@ -18,7 +18,6 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_programs_help_names_the_program(name, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(HOUSE / "tools")  # which know each other by their bare names
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     for module in (name, f"{name}.__main__"):  # where another test has imported it
         monkeypatch.delitem(sys.modules, module, raising=False)

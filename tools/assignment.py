@@ -1,30 +1,34 @@
-"""Hand out exercises and mark them: python tools/assignment.py release | mark | audit (--help).
+"""Hand out exercises and mark them.
+
+python -m tools.assignment release | mark | audit (--help).
 
 docs/instructors.md says how to go about it, and what the marker can hold and what it cannot.
 """
 
 import argparse
+import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+from cdiff_helpers.checks import EXERCISES
+
 HOUSE = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(HOUSE / "tools"), str(HOUSE / "tests")]
-
-from marker import Limits, mark_folder, write_marks  # noqa: E402
-from release import release  # noqa: E402
-
-from cdiff_helpers.checks import EXERCISES  # noqa: E402
 
 
 def release_command(args: argparse.Namespace) -> None:
     """Write the student's version of a notebook."""
+    from tools.release import release
+
     names = {"blank": split(args.blank), "only": split(args.exercises)}
     print(f"{release(args.notebook, args.to, **names)} is ready to be handed out.")
 
 
 def mark_command(args: argparse.Namespace) -> None:
     """Mark all submissions of a folder."""
+    from tools.marker import Limits, mark_folder, write_marks
+
     numbers = list(split(args.notebooks))
     limits = Limits(args.timeout, args.memory, args.jobs, args.hidden, args.seed)
     students = mark_folder(args.folder, numbers, limits)
@@ -35,7 +39,7 @@ def mark_command(args: argparse.Namespace) -> None:
 
 def audit_command(args: argparse.Namespace) -> None:
     """Count exercises, wrong answers that are refused with their hint, and right ones that pass."""
-    from mutants import ANSWERS
+    from instructor.mutants import ANSWERS
 
     asked = [entry for entry in EXERCISES.values() if entry.kind != "taught"]
     kinds = Counter(entry.kind for entry in asked)
@@ -100,5 +104,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def run_as_module() -> int:
+    """Go on as `python -m`: run by its path, a program does not find the rest of the course."""
+    paths = [str(HOUSE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-m", "tools.assignment", *sys.argv[1:]]
+    return subprocess.call(command, env=environment)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main() if __package__ else run_as_module())

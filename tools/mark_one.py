@@ -1,4 +1,4 @@
-"""Mark one submission: python tools/mark_one.py REQUEST.json, called by tools/marker.py.
+"""Mark one submission: python -m tools.mark_one REQUEST.json, called by tools.marker.
 
 A submission is code that nobody trusts. This process reads it and never runs it: each exercise's
 answer is run in a forked child of its own, which is killed from outside when its time is over, and
@@ -24,8 +24,6 @@ from pathlib import Path
 from types import ModuleType
 
 HOUSE = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(HOUSE), str(HOUSE / "tools")]
-
 LARGEST = 20_000_000  # bytes of a notebook
 MOST_OUTPUT = 1_000_000  # bytes that an answer may print; more is thrown away
 MEGABYTE = 2**20
@@ -376,8 +374,6 @@ def hidden_checks(folder: str | None) -> dict:
     if not folder:
         return {}
     found = {}
-    parent = Path(folder).resolve().parent
-    sys.path.insert(0, str(parent))
     for path in sorted(Path(folder).glob("[!_]*.py")):
         found |= importlib.import_module(f"{Path(folder).name}.{path.stem}").HIDDEN
     return found

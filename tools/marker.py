@@ -1,4 +1,4 @@
-"""Mark a folder of submissions, each in a process of its own: `tools/assignment.py mark` calls it.
+"""Mark a folder of submissions, each in a process of its own: `tools.assignment mark` calls it.
 
 A submission is FOLDER/STUDENT.ipynb, or FOLDER/STUDENT/….ipynb. Marking one never stops the others.
 """
@@ -20,12 +20,11 @@ from pathlib import Path
 
 import matplotlib
 import nbformat
-from release import exercises_of, notebook_path, part_of
 
 from cdiff_helpers.checks import EXERCISES
 from cdiff_helpers.runtime import write_whole
+from tools.release import HOUSE, exercises_of, notebook_path, part_of
 
-MARK_ONE = Path(__file__).with_name("mark_one.py")
 FINAL = "final_task"  # marked by the judge, from a checkpoint's folder
 
 
@@ -108,7 +107,8 @@ def mark_notebook(student: Student, path: Path, numbers: list[str], limits: Limi
         asked, work = Path(place) / "request.json", Path(place) / "work"
         asked.write_text(json.dumps(request), encoding="utf-8")
         work.mkdir()
-        run_apart([sys.executable, str(MARK_ONE), str(asked)], work, 60 + 3 * limits.timeout * 8)
+        command = [sys.executable, "-m", "tools.mark_one", str(asked)]
+        run_apart(command, work, 60 + 3 * limits.timeout * 8, limits.hidden)
         try:
             result = json.loads(Path(request["result"]).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -129,13 +129,14 @@ def worth(name: str, mark: dict) -> float:
     return share * EXERCISES[name].points
 
 
-def run_apart(command: list[str], folder: Path, seconds: float) -> None:
-    """Run a command in a process group of its own, and end the group when it is over."""
-    environment = {
-        key: os.environ[key]
-        for key in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
-        if key in os.environ
-    }
+def run_apart(command: list[str], folder: Path, seconds: float, hidden: str | None) -> None:
+    """Run a command in a process group of its own, and end the group when it is over.
+
+    It can import the course and, as a package, the folder of hidden checks.
+    """
+    environment = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
+    places = [HOUSE, hidden and Path(hidden).resolve().parent, os.environ.get("PYTHONPATH")]
+    environment["PYTHONPATH"] = os.pathsep.join(str(place) for place in places if place)
     environment |= {"OMP_NUM_THREADS": "1", "HOME": str(folder), "MPLBACKEND": "agg"}
     environment |= {"CDIFF_HOME": str(folder), "CDIFF_PRESET": "reduced", "TMPDIR": str(folder)}
     environment["MPLCONFIGDIR"] = matplotlib.get_configdir()  # its list of fonts takes long to make

@@ -1,6 +1,6 @@
 """The student's version of a notebook, made from the one there is: solutions gone, checks left.
 
-`tools/assignment.py release` calls it. An exercise's answer cell is known by its id,
+`tools.assignment release` calls it. An exercise's answer cell is known by its id,
 `ex-NAME-answer`; what stands between `### BEGIN SOLUTION` and `### END SOLUTION` becomes a gap. A
 check on a gap says so kindly, and the notebook goes on.
 """

@@ -93,11 +93,11 @@ def standardise(answer) -> None:
 )
 def balanced_places(answer) -> None:
     """The first `per_class` places of each class, in rising order."""
-    for labels, per_class in (
+    for classes, per_class in (
         ([2, 2, 0, 1, 2, 0, 1, 1, 0, 2], 2),
         ([1, 1, 1, 0, 1, 0, 0, 0], 3),
     ):
-        labels = torch.tensor(labels)
+        labels = torch.tensor(classes)
         of_class = [(labels == c).nonzero()[:, 0].tolist() for c in labels.unique()]
         wanted = sorted(i for places in of_class for i in places[:per_class])
         with untouched(labels):

@@ -201,6 +201,7 @@ def accumulate(answer) -> None:
     def gradient(*weighted) -> Tensor:
         model = line()
         sum(share * loss(model, *part) for share, part in weighted).backward()
+        assert model.weight.grad is not None
         return model.weight.grad.clone()
 
     model = line()
@@ -400,6 +401,7 @@ def EMA(answer) -> None:
     average, wanted, plain, turned = call(answer, model, decay=0.999), 1.0, 1.0, 1.0
     for n, weight in enumerate((2.0, 3.0, 5.0)):
         nn.init.constant_(model.weight, weight)
+        assert model.running_mean is not None
         model.running_mean.fill_(weight - 1)
         average.update(model)
         kept = min(0.999, (1 + n) / (10 + n))

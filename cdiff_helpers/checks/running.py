@@ -111,14 +111,14 @@ def difference_interval(answer) -> None:
         d = p1 - p2
         wanted = (d - math.hypot(p1 - l1, u2 - p2), d + math.hypot(u1 - p1, p2 - l2))
         plain = 1.96 * math.sqrt(p1 * (1 - p1) / count1 + p2 * (1 - p2) / count2)
-        mistakes = {
+        intervals = {
             "ends_subtracted": (l1 - u2, u1 - l2),
             "ends_matched": tuple(sorted((l1 - l2, u1 - u2))),
             "sides_swapped": (d - math.hypot(u1 - p1, p2 - l2), d + math.hypot(p1 - l1, u2 - p2)),
             "plain": (d - plain, d + plain),
             "second_minus_first": (-wanted[1], -wanted[0]),
         }
-        mistakes = {key: torch.tensor(ends) for key, ends in mistakes.items()}
+        mistakes = {key: torch.tensor(ends) for key, ends in intervals.items()}
         value = call_tensor(answer, right1, count1, right2, count2, shape=(2,))
         diagnose(value, torch.tensor(wanted), mistakes, tolerance=5e-4)
 

@@ -151,7 +151,7 @@ def rescaled(answer) -> None:
 )
 def away_from(answer) -> None:
     """eps_other + w (eps_y - eps_other), eq. 6 with a class in the null class's place."""
-    by_class.null_class = 10
+    by_class.null_class = 10  # type: ignore[attr-defined]
     for b, h in ((3, 4), (4, 3)):
         xt, t = noise(b, 3, h, 5), torch.full((b,), 7)
         y, other = torch.arange(b) + 1, torch.arange(b) * 2 % 5

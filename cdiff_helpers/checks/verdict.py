@@ -7,7 +7,7 @@ public check, which never raises but returns a `Verdict`, and lists it in `EXERC
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -177,7 +177,7 @@ def close(value, wanted, tolerance: float = 1e-4) -> bool:
     return bool(torch.allclose(value, wanted, rtol=tolerance, atol=tolerance))
 
 
-def diagnose(value, wanted, mistakes: dict[str, object], tolerance: float = 1e-4) -> None:
+def diagnose(value, wanted, mistakes: Mapping[str, object], tolerance: float = 1e-4) -> None:
     """Nothing where the value is the wanted one; else the mistake whose value it is, or Wrong.
 
     `mistakes` maps misconceptions' keys to the values that they lead to.

@@ -1,7 +1,7 @@
 """The judge: a small classifier of CIFAR-10's ten classes that looks at pictures as we do.
 
 Home: notebook 08. The airbench94 network (Jordan 2024, arXiv:2404.00498, section 3), which learns
-CIFAR-10 in minutes; `tools/train_judge.py` trains it.
+CIFAR-10 in minutes; `tools.models.train_judge` trains it.
 """
 
 import hashlib

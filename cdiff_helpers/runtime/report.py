@@ -266,7 +266,7 @@ def provenance(device: torch.device) -> dict:
     """How a run is being made, for its card: the command, the hardware, the versions."""
     versions = {"python": platform.python_version()}
     return {
-        "command": "python " + " ".join(sys.argv),
+        "command": " ".join(["python", *sys.orig_argv[1:]]),
         "hardware": describe_compute(device),
         "versions": versions | {name: installed_version(name) for name in PACKAGES},
     }

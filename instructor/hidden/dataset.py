@@ -3,7 +3,8 @@
 import torch
 
 from cdiff_helpers.checks.verdict import Wrong, call, call_tensor, diagnose
-from hidden.draws import whole
+
+from .draws import whole
 
 
 def standardise(answer, generator) -> None:

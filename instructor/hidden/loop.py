@@ -5,7 +5,8 @@ from torch import nn
 
 from cdiff_helpers.checks.verdict import Wrong, call, call_tensor, diagnose
 from cdiff_helpers.diffusion import DiffusionProcess
-from hidden.draws import normal, share, whole
+
+from .draws import normal, share, whole
 
 
 def x0_loss(answer, generator) -> None:

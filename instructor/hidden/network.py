@@ -5,7 +5,8 @@ import math
 import torch
 
 from cdiff_helpers.checks.verdict import Wrong, call, call_tensor, diagnose
-from hidden.draws import normal, whole
+
+from .draws import normal, whole
 
 
 def fourier_features(answer, generator) -> None:

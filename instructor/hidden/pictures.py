@@ -5,7 +5,8 @@ import numpy as np
 import torch
 
 from cdiff_helpers.checks.verdict import Wrong, call, call_tensor, diagnose
-from hidden.draws import share, whole
+
+from .draws import share, whole
 
 
 def bordered_grid(answer, generator) -> None:

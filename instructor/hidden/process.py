@@ -3,7 +3,8 @@
 import torch
 
 from cdiff_helpers.checks.verdict import Wrong, call, call_tensor, diagnose, number
-from hidden.draws import falling, normal, share, whole
+
+from .draws import falling, normal, share, whole
 
 
 def linear_alpha_bar(answer, generator) -> None:

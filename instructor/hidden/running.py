@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from cdiff_helpers.checks.verdict import Wrong, call, call_tensor, diagnose
-from hidden.draws import normal, whole
+
+from .draws import normal, whole
 
 Z = 1.959964
 

@@ -5,7 +5,8 @@ import torch
 from cdiff_helpers.checks.verdict import Wrong, call, call_tensor, diagnose, number
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.sampling import Frame, denoise, respaced_times, seeded_noise
-from hidden.draws import normal, share, whole
+
+from .draws import normal, share, whole
 
 
 def mixed_variance(answer, generator) -> None:

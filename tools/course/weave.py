@@ -1,4 +1,6 @@
-"""Keep the taught definitions equal to the package: python tools/weave.py [--write]
+"""Keep the taught definitions equal to the package.
+
+python -m tools.course.weave [--write]
 
 A notebook cell whose first line is `# source: cdiff_helpers/diffusion.py: DiffusionProcess` holds
 that definition's text, and nothing else. Several names may be given, with commas; a module's
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import nbformat
 
-HOUSE = Path(__file__).resolve().parent.parent
+HOUSE = Path(__file__).resolve().parents[2]
 HEADER = re.compile(r"# source: (?P<path>\S+): (?P<names>[\w, .]+)")
 
 
@@ -74,7 +76,7 @@ def main() -> int:
             print(f"{path.name}: {header[2:]} {'mended' if write else 'is stale'}")
             count += 1
     if count and not write:
-        print("python tools/weave.py --write mends them.")
+        print("python -m tools.course.weave --write mends them.")
     return int(bool(count) and not write)
 
 

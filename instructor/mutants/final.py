@@ -11,7 +11,7 @@ from safetensors.torch import save as save_tensors
 
 from cdiff_helpers.reference import REFERENCE
 from cdiff_helpers.unet import ConditionalUNet
-from mutants import right_value, wrong_value
+from instructor.mutants import right_value, wrong_value
 
 HOME = Path(tempfile.mkdtemp(prefix="cdiff-final-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from cdiff_helpers import unet
-from mutants import right, right_value, wrong, wrong_value
+from instructor.mutants import right, right_value, wrong, wrong_value
 
 TURN = 2 * math.pi
 

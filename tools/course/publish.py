@@ -1,4 +1,6 @@
-"""Publish the course: python -m tools.publish --repo OWNER/NAME [--tag v0.1.0] | --undo | --check
+"""Publish the course.
+
+python -m tools.course.publish --repo OWNER/NAME [--tag v0.1.0] | --undo | --check
 
 Until then nothing in it points at an address. Publishing writes badges, links and an install line
 pinned to the tag into README.md, the notebooks, docs, CITATION.cff and pyproject.toml, which
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from cdiff_helpers import __version__
 
-HOUSE = Path(__file__).resolve().parent.parent
+HOUSE = Path(__file__).resolve().parents[2]
 RECORD, FRONT, CITATION = "pyproject.toml", "README.md", "CITATION.cff"
 REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 TAG = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)

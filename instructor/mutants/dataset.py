@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mutants import right, right_value, wrong, wrong_value
+from instructor.mutants import right, right_value, wrong, wrong_value
 
 
 @wrong("standardise", "one_for_all")

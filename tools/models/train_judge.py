@@ -1,8 +1,10 @@
-"""Train the judge: python tools/train_judge.py --out FOLDER [--epochs 14] [--seed 0]
+"""Train the judge.
+
+python -m tools.models.train_judge --out FOLDER [--epochs 14] [--seed 0]
 
 The recipe of airbench94 (Jordan 2024, arXiv:2404.00498, section 3) but for the averaging: in place
 of its lookahead, the course's EMA. About twenty minutes on two CPU cores. Writes the averaged
-weights and what they score on all test images; `tools/bundle_judge.py` makes the bundled files.
+weights and what they score on all test images; `bundle_judge` makes the bundled files.
 """
 
 import argparse

@@ -1,7 +1,10 @@
-"""Milliseconds from a move to the picture: python -m benchmarks.widgets [--quick] [--write]
+"""Milliseconds from a move to the picture.
+
+python -m tests.support.widget_delays [--quick] [--write]
 
 A film and the explorer's time slider in JupyterLab in Chromium, moved by arrow keys and by mouse;
-the board's Draw and Stop; the kernel's memory over 500 moves. All times are told by the page.
+the board's Draw and Stop; the kernel's memory over 500 moves. All times are told by the page. It is
+a benchmark, and its result lies in benchmarks/results; it stands here beside the browser it drives.
 """
 
 import contextlib
@@ -13,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.common import bars, finish, machine, options
-from benchmarks.lab import (
+from tests.support.lab import (
     Area,
     Lab,
     Notebook,

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mutants import right, right_value, wrong, wrong_value
+from instructor.mutants import right, right_value, wrong, wrong_value
 
 
 def sheet(images, rows, columns, gap, ground=128):

@@ -1,6 +1,8 @@
-"""Bundle a trained judge: python tools/bundle_judge.py RUN_FOLDER [--root FOLDER]
+"""Bundle a trained judge.
 
-Reads what tools/train_judge.py left and writes into the package: the weights in float16, what the
+python -m tools.models.bundle_judge RUN_FOLDER [--root FOLDER]
+
+Reads what train_judge left and writes into the package: the weights in float16, what the
 judge sees in the 50,000 training pictures (see `Statistics`), and the card (JSON and Markdown) with
 its accuracy, its calibration on 2,000 test pictures and every file's digest. Needs all of CIFAR-10.
 """
@@ -140,7 +142,7 @@ def markdown(card: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("run", type=Path, help="the folder that tools/train_judge.py wrote")
+    parser.add_argument("run", type=Path, help="the folder that train_judge wrote")
     parser.add_argument("--root", help="folder of the data set (default: the course folder's)")
     args = parser.parse_args()
     card = json.loads((args.run / "record.json").read_text(encoding="utf-8"))

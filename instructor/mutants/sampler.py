@@ -5,7 +5,7 @@ import math
 import torch
 
 from cdiff_helpers import sampling
-from mutants import right, right_value, wrong, wrong_value
+from instructor.mutants import right, right_value, wrong, wrong_value
 
 
 def bounds(process, t):

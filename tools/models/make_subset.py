@@ -1,4 +1,6 @@
-"""Make the bundled subset: python tools/make_subset.py [--root FOLDER]
+"""Make the bundled subset.
+
+python -m tools.models.make_subset [--root FOLDER]
 
 The rule: for class c take the images of that class in the data set's standard order, permute them
 with numpy.random.default_rng([SEED, c]), keep the first 200 (training) or 50 (test), and put all

@@ -1,4 +1,6 @@
-"""Build the course as pages to read: python -m tools.site [--out site]
+"""Build the course as pages to read.
+
+python -m tools.course.site [--out site]
 
 Nine static pages that open from the disk, without a network and without running anything: text,
 formulas as MathML, code, stored figures, and films that scrub. Refuses to build, naming notebook
@@ -27,9 +29,9 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from tools.publish import REGION, recorded
+from tools.course.publish import REGION, recorded
 
-HOUSE = Path(__file__).resolve().parent.parent
+HOUSE = Path(__file__).resolve().parents[2]
 PAGES = Path(__file__).with_name("site_pages")
 ANSWER = re.compile(r"ex-.+-answer")
 TAG = re.compile(r"\\tag\{([^}]*)\}")

@@ -1,8 +1,10 @@
-"""Train a reference run: python tools/train_reference.py --out FOLDER [--updates N | --seconds S]
+"""Train a reference run.
+
+python -m tools.models.train_reference --out FOLDER [--updates N | --seconds S]
 
 The default network on all of CIFAR-10, checkpointed each three minutes; the same command goes on
 where it stopped. Beside the checkpoint the run keeps `record.json` (what, where, how long), EMA
-weights of more lengths than one, of which the judge chooses when `tools/bundle_reference.py` makes
+weights of more lengths than one, of which the judge chooses when `bundle_reference` makes
 the bundled files, and at each doubling of the images seen the EMA weights and a grid of their
 samples. `--compare RUN` tells afterwards whether the losses are exactly those of a recorded run.
 

@@ -1,4 +1,6 @@
-"""Run each notebook alone, as on a platform: python -m tools.alone [--as colab] [NOTEBOOK …]
+"""Run each notebook alone, as on a platform.
+
+python -m tools.course.alone [--as colab] [NOTEBOOK …]
 
 In the Python that runs this, from which an installed course is removed first: the notebook lies
 in an empty folder, as it would be published, its first cell installs the course (this checkout, as
@@ -25,9 +27,9 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from tools import publish
+from tools.course import publish
 
-HOUSE = Path(__file__).resolve().parent.parent
+HOUSE = Path(__file__).resolve().parents[2]
 MARKS = {
     "colab": {"COLAB_RELEASE_TAG": "release-colab"},
     "kaggle": {"KAGGLE_KERNEL_RUN_TYPE": "Interactive"},

@@ -1,9 +1,11 @@
-"""Score the bundled reference: python tools/score_reference.py [--run RUN_FOLDER] [--samples 2000]
+"""Score the bundled reference.
+
+python -m tools.models.score_reference [--run RUN_FOLDER] [--samples 2000]
 
 Draws with it at several guidance scales, and at two of them with several solvers and numbers of
 steps, always for the same labels from the same seeds, in the device's own number format, and keeps
 the judge's scores in the package's `bundled/reference/scores.json`, which notebooks 05 to 07 plot.
-With the folder that tools/train_reference.py wrote, its snapshots are scored too. What is in the
+With the folder that train_reference wrote, its snapshots are scored too. What is in the
 file already, for these weights, is not drawn again, so an interrupted call goes on.
 """
 
@@ -92,7 +94,7 @@ def record_bytes(record: dict) -> bytes:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--run", type=Path, help="the folder that tools/train_reference.py wrote")
+    parser.add_argument("--run", type=Path, help="the folder that train_reference wrote")
     parser.add_argument("--samples", type=int, default=2_000)
     parser.add_argument("--only", choices=("guidance", "solvers", "snapshots"))
     args = parser.parse_args(arguments)

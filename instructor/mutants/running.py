@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cdiff_helpers.evaluation import wilson_interval
-from mutants import right, right_value, wrong, wrong_value
+from instructor.mutants import right, right_value, wrong, wrong_value
 
 NAMES = ("within 0.02", "within 0.01", "each class within 0.02")
 wrong_value("pictures_needed", "no_root", dict(zip(NAMES, (25, 50, 250))))

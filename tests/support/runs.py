@@ -1,4 +1,7 @@
-"""Runs small enough to be killed, damaged and repeated: python tests/runs.py FOLDER trains one."""
+"""Runs small enough to be killed, damaged and repeated.
+
+python -m tests.support.runs FOLDER SECONDS trains one, saving at that interval.
+"""
 
 import sys
 from pathlib import Path

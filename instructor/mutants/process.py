@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from cdiff_helpers.diffusion import DiffusionProcess, cosine_alpha_bar
-from mutants import right, right_value, wrong, wrong_value
+from instructor.mutants import right, right_value, wrong, wrong_value
 
 
 @wrong("linear_alpha_bar", "one_step")

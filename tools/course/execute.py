@@ -1,4 +1,6 @@
-"""Run notebooks and store their outputs: python tools/execute.py [NOTEBOOK …]
+"""Run notebooks and store their outputs.
+
+python -m tools.course.execute [NOTEBOOK …]
 
 All eight by default, at the cpu preset, in place, in a course folder with the data and no runs.
 A notebook is written only if every cell ran.
@@ -23,7 +25,7 @@ from nbclient.exceptions import CellExecutionError
 
 from cdiff_helpers.runtime import course_home
 
-HOUSE = Path(__file__).resolve().parent.parent
+HOUSE = Path(__file__).resolve().parents[2]
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 MAX_BYTES = 700_000
@@ -63,9 +65,7 @@ def still(models: dict, model_id: str) -> list[nbformat.NotebookNode]:
             part = SVG.sub(as_image, model["value"])
             if outputs and "text/html" in outputs[-1].data:
                 part = outputs.pop().data["text/html"] + "<br>" + part
-            said = html.unescape(
-                re.sub(r"<img alt=\"([^\"]*)\"[^>]*>|<[^>]+>", r"\1 ", part)
-            ).strip()
+            said = html.unescape(TAG.sub(r"\1 ", part)).strip()
             outputs.append(new_output({"text/html": part, "text/plain": said}))
     return outputs
 

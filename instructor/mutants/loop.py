@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from cdiff_helpers import training
-from mutants import right, right_value, wrong, wrong_value
+from instructor.mutants import right, right_value, wrong, wrong_value
 
 
 @wrong("x0_loss", "noise_as_target")

@@ -1,8 +1,10 @@
-"""Bundle a finished reference run: python tools/bundle_reference.py RUN_FOLDER [--note WORDS]
+"""Bundle a finished reference run.
 
-Reads what tools/train_reference.py left, has the judge choose between the averages, measures the
+python -m tools.models.bundle_reference RUN_FOLDER [--note WORDS]
+
+Reads what train_reference left, has the judge choose between the averages, measures the
 noise error on test images, and writes float16 weights, losses, the card (JSON and Markdown), the
-sample grids and the averages' scores into the package. tools/score_reference.py then goes on.
+sample grids and the averages' scores into the package. score_reference then goes on.
 """
 
 import argparse
@@ -16,8 +18,6 @@ import numpy as np
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save
-from score_reference import FINE, empty_record, record_bytes, scored
-from train_reference import load_averages
 
 from cdiff_helpers.data import load_cifar10, to_model_range
 from cdiff_helpers.diffusion import DiffusionProcess
@@ -25,6 +25,8 @@ from cdiff_helpers.reference import REFERENCE
 from cdiff_helpers.runtime import write_digests, write_whole
 from cdiff_helpers.training import diffusion_loss, load_checkpoint
 from cdiff_helpers.unet import ConditionalUNet
+from tools.models.score_reference import FINE, empty_record, record_bytes, scored
+from tools.models.train_reference import load_averages
 
 SAMPLES = 2_000  # per average
 
@@ -109,7 +111,7 @@ def average_lines(card: dict) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("run", type=Path, help="the folder that tools/train_reference.py wrote")
+    parser.add_argument("run", type=Path, help="the folder that train_reference wrote")
     parser.add_argument("--note", default="", help="what a reader of the card should know besides")
     args = parser.parse_args(arguments)
     run = args.run

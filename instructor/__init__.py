@@ -1,0 +1,1 @@
+"""What only instructors hold: hidden checks and known answers. It is not installed."""

@@ -1,0 +1,1 @@
+"""How each bundled file was made: the subset, the judge, the reference."""
