@@ -6,6 +6,7 @@ and t runs over 0 … T-1.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,10 @@ class DiffusionProcess(nn.Module):
     invalid schedule, and its methods for arguments that do not fit each other.
     """
 
+    betas: Tensor
+    alphas: Tensor
+    alpha_bar: Tensor
+
     def __init__(self, num_steps: int = 1000, *, betas: Tensor | None = None, alpha_bar=None):
         super().__init__()
         given = betas if alpha_bar is None else alpha_bar
@@ -56,12 +61,10 @@ class DiffusionProcess(nn.Module):
         self.num_steps = T = validation.whole("num_steps", num_steps, hint=", such as DDPM's 1000")
         table = cosine_betas(T) if betas is None else validation.table("betas", betas, T)
         alpha_bar = (1 - table).cumprod(0)  # float64: products of T factors lose digits in float32
-        self.register_buffer("betas", table.float().to(device))
-        self.register_buffer("alphas", (1 - table).float().to(device))
-        self.register_buffer("alpha_bar", alpha_bar.float().to(device))
-        # By itself: float32 has no digits left for 1 - ᾱ where ᾱ is almost 1
-        noise_level = (1 - alpha_bar).float().to(device)
-        self.register_buffer("one_minus_alpha_bar", noise_level, persistent=False)
+        tables = {"betas": table, "alphas": 1 - table, "alpha_bar": alpha_bar}
+        tables["one_minus_alpha_bar"] = 1 - alpha_bar  # float32 has no digits for it near ᾱ = 1
+        for name, values in tables.items():
+            self.register_buffer(name, values.float().to(device), persistent="minus" not in name)
 
     @checked
     def add_noise(self, x0: Tensor, t: Tensor, noise=None, generator=None) -> tuple[Tensor, Tensor]:
@@ -113,7 +116,7 @@ def look_up(table: Tensor, t: Tensor, like: Tensor, clean: float = 1.0) -> Tenso
     return entries.where(t >= 0, clean).view(-1, *[1] * (like.ndim - 1))
 
 
-def levels(process: nn.Module, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+def levels(process: Any, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """ᾱ_t and 1 - ᾱ_t of each image, the second from a table of its own where there is one."""
     alpha_bar = look_up(process.alpha_bar, t, like)
     table = getattr(process, "one_minus_alpha_bar", None)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ def guided_noise(
     xt: Tensor,
     t: Tensor,
     y: Tensor,
-    null_class: int | None,
+    null_class: int,
     guidance_scale: float,
 ) -> Tensor:
     """The noise predicted with the class, moved away from the unconditional one: (B, 3, H, W).
@@ -83,10 +84,7 @@ def log_snr_times(process: DiffusionProcess, count: int) -> list[int]:
 
 
 def nearest_times(table: Tensor, values: Tensor) -> list[int]:
-    """Where the table's entries are nearest to the values, falling, each entry once.
-
-    Both are 1-D; the table has at least as many entries as there are values.
-    """
+    """Where the table's entries are nearest to the values, falling, each entry once."""
     if not len(values):
         return []
     times = (table - values[:, None]).abs().argmin(dim=1).tolist()  # (count, T) -> (count,)
@@ -171,7 +169,11 @@ def dpmpp_2m_step(
     return sigma_ratio * frame.xt + alpha_bar_prev.sqrt() * (1 - decay) * D
 
 
-SOLVERS = {"ddpm": ddpm_step, "ddim": ddim_step, "dpm++2m": dpmpp_2m_step}
+SOLVERS: dict[str, Callable] = {
+    "ddpm": ddpm_step,
+    "ddim": ddim_step,
+    "dpm++2m": dpmpp_2m_step,
+}
 
 
 @torch.no_grad()
@@ -197,10 +199,9 @@ def denoise(
     scale is 1. Image i starts from `seed + i`, whatever the batch. `clamp` keeps x0 in [-1, 1]. On
     CUDA the network computes in bfloat16 or float16, unless `precision` is "float32".
     """
-    labels = validation.sampling(model, process, labels, guidance_scale)
+    labels, null_class = validation.sampling(model, process, labels, guidance_scale)
     step, times = solver_and_times(process, solver, num_steps)
     lowest, highest = validation.interval(guidance_interval, process.num_steps)
-    null_class = None if guidance_scale == 1 else model.null_class
     draw = seeded_noise(seed, len(labels), labels.device)
     precision = validation.choice("precision", precision, PRECISIONS)
     frame, xt = None, draw()
@@ -254,9 +255,10 @@ def seeded_noise(seed: int, count: int, device: torch.device) -> Callable[[], Te
     generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
 
     def draw() -> Tensor:
-        each = {"device": "cpu", "dtype": torch.float32}
-        noise = [torch.randn(IMAGE_SHAPE, generator=g, **each) for g in generators]
-        return torch.stack(noise).to(device)
+        noise = torch.empty(count, *IMAGE_SHAPE, dtype=torch.float32, device="cpu")
+        for image, generator in zip(noise, generators):
+            image.normal_(generator=generator)
+        return noise.to(device)
 
     return draw
 
@@ -268,7 +270,7 @@ def batch_times(frame: Frame, t_prev: int) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def evaluating(model: Callable) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """Within this block a network is in eval mode; afterwards it is as before."""
     training = getattr(model, "training", False)
     if training:
@@ -280,9 +282,7 @@ def evaluating(model: Callable) -> Iterator[None]:
             model.train()
 
 
-def solver_and_times(
-    process: DiffusionProcess, solver: str | Callable, num_steps: int | Sequence[int] | None
-) -> tuple[Callable, list[int]]:
+def solver_and_times(process: Any, solver: Any, num_steps: Any) -> tuple[Callable, list[int]]:
     """The solver's step and the timesteps it visits. Raises ValueError for invalid ones."""
     T = process.num_steps
     step = solver if callable(solver) else SOLVERS[validation.choice("solver", solver, SOLVERS)]

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from cdiff_helpers import validation
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.validation import checked_network
 
 
 class SinusoidalPositionEmbeddings(nn.Module):
@@ -23,23 +22,22 @@ class SinusoidalPositionEmbeddings(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.half = validation.multiple("dim", dim, 2) // 2
+        self.count = validation.multiple("dim", dim, 2) // 2
 
     def forward(self, t: Tensor) -> Tensor:
         if getattr(t, "ndim", 0) != 1:
             raise ValueError(f"t is {t!r}; expected a tensor of timesteps, shape (B,).")
-        i = torch.arange(self.half, dtype=torch.float32, device=t.device)  # not the weights' type
-        frequencies = torch.exp(-math.log(10_000) * i / self.half)  # 1 … 1/10,000
-        angles = t[:, None].float() * frequencies[None, :]  # (B, 1) * (1, half) -> (B, half)
+        i = torch.arange(self.count, dtype=torch.float32, device=t.device)  # not the weights' type
+        frequencies = torch.exp(-math.log(10_000) * i / self.count)  # 1 … 1/10,000
+        angles = t[:, None].float() * frequencies[None, :]  # (B, 1) * (1, count) -> (B, count)
         return torch.cat([angles.sin(), angles.cos()], dim=1)  # (B, dim)
 
 
 class ConvBlock(nn.Module):
     """Two 3 x 3 convolutions with a shortcut around them, steered by an embedding.
 
-    (B, in_channels, H, W) and (B, emb_dim) -> (B, out_channels, H, W). The embedding gives each
-    channel a scale and a shift after the second normalization ("FiLM"). The last convolution
-    starts at zero, so a fresh block returns what the shortcut brings.
+    (B, in_channels, H, W) and (B, emb_dim) -> (B, out_channels, H, W). The embedding scales and
+    shifts each channel ("FiLM"). The last convolution starts at zero: then only the shortcut acts.
     """
 
     def __init__(self, in_channels: int, out_channels: int, emb_dim: int):
@@ -115,6 +113,8 @@ class ConditionalUNet(nn.Module):
     for, None the cosine schedule's. Raises ValueError for other shapes, types and values.
     """
 
+    alpha_bar: Tensor
+
     def __init__(
         self,
         num_classes: int = 10,
@@ -125,8 +125,8 @@ class ConditionalUNet(nn.Module):
         alpha_bar: Tensor | None = None,
     ):
         super().__init__()
-        sizes = num_classes, num_steps, channels, emb_dim
-        self.config = validation.network_sizes(*sizes, alpha_bar=alpha_bar)  # for checkpoints
+        sizes = num_classes, num_steps, channels, emb_dim, alpha_bar
+        self.config = validation.network_sizes(*sizes)  # Python's numbers, for checkpoints
         self.null_class, self.num_steps, channels, emb_dim = list(self.config.values())[:4]
         self.register_buffer("alpha_bar", self.process().alpha_bar, persistent=False)
         self.time_embedding = time_embedding(emb_dim)
@@ -141,7 +141,7 @@ class ConditionalUNet(nn.Module):
         self.head = zero_init(nn.Conv2d(channels[0], 4 * 3, 3, padding=1))
         self.float()  # whatever torch's default type is
 
-    @checked_network
+    @validation.checked_network
     def forward(self, xt: Tensor, t: Tensor, y: Tensor) -> Tensor:
         dtype = self.stem.weight.dtype  # float32, or what .half() and .bfloat16() made of it
         waves = self.time_embedding[0](t).to(dtype)
@@ -172,7 +172,7 @@ class ConditionalUNet(nn.Module):
         for stage in self.middle:
             h = stage(h, emb)
         for stages, up in zip(self.decoder, self.ups):
-            for stage in stages:
+            for stage in stages.children():
                 h = stage(torch.cat([h, skips.pop()], dim=1), emb)  # the latest first
             h = up(h)  # (B, C, H, W) -> (B, C', 2H, 2W)
         return F.pixel_shuffle(self.head(F.silu(self.norm(h))), 2)  # (B, 12, …) -> (B, 3, 32, 32)
@@ -225,6 +225,6 @@ def num_groups(channels: int) -> int:
 
 def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
     """The same layer with weight and bias zero, so that it starts by predicting 0."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer

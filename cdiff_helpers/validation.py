@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 MAX_SEED = 2**63 - 1  # the largest that torch, DataLoader and numpy's SeedSequence all take
 SAME_SCHEDULE = 1e-4  # by which two ᾱ may differ: float32's rounding, and no other schedule
@@ -40,7 +41,7 @@ def format_value(value: object) -> str:
 def whole(name: str, value: Any, low: int = 1, high: int | None = None, *, hint: str = "") -> int:
     """The whole number as an int: Python's, numpy's or a 0-d tensor; True is none."""
     try:
-        number = None if is_bool(value) or getattr(value, "ndim", 0) else operator.index(value)
+        number = None if is_bool(value) or getattr(value, "ndim", None) else operator.index(value)
     except TypeError:
         number = None
     if number is None or number < low or (high is not None and number > high):
@@ -137,7 +138,7 @@ def unchecked(thing: Any) -> Any:
     """
     if hasattr(thing, "unchecked"):
         return thing.unchecked
-    methods = {name: getattr(type(thing), name, None) for name in dir(type(thing))}
+    methods: dict[str, Any] = {name: getattr(type(thing), name, None) for name in dir(type(thing))}
     methods = {name: method for name, method in methods.items() if hasattr(method, "unchecked")}
     quick = copy.copy(thing) if methods else thing
     for name, method in methods.items():
@@ -152,7 +153,7 @@ def fitting(given: dict[str, Any]) -> None:
     names = [name for name in given if name in IMAGES and given[name] is not None]
     x = float_images(names[0], given[names[0]]) if names else None
     for name in names[1:]:
-        like(name, given[name], x)
+        like(name, given[name], given[names[0]])
     if x is not None and "t" in given:
         timesteps(given["t"], x, getattr(given.get("self"), "num_steps", None))
     if given.get("t_prev") is not None:
@@ -298,8 +299,8 @@ def same_schedule(model: Any, process: Any) -> None:
         refuse(f"{found} has {theirs[t]:.4f}", expected, remedy)
 
 
-def sampling(model: Any, process: Any, values: Any, guidance_scale: Any) -> Tensor:
-    """The labels as int64 (N,) on the process's device, if all four fit each other."""
+def sampling(model: Any, process: Any, values: Any, guidance_scale: Any) -> tuple[Tensor, Any]:
+    """The labels as int64 (N,) on the process's device, and the null class, if one is needed."""
     same_schedule(model, process)
     y = labels(values, getattr(model, "null_class", None))
     hint = "; 1 is the plain conditional model, 1.5 to 4 follow the class more strictly"
@@ -314,7 +315,7 @@ def sampling(model: Any, process: Any, values: Any, guidance_scale: Any) -> Tens
         remedy = "Move both: model.to(device), process.to(device)."
         found = f"the model is on {parameter.device}, the process on {device}"
         refuse(found, "one device", remedy)
-    return y.to(device)
+    return y.to(device), None if guidance_scale == 1 else model.null_class
 
 
 def interval(pair: Any, num_steps: int) -> tuple[int, int]:
@@ -352,9 +353,9 @@ def network_sizes(
         expected = "one width per level, each a multiple of 4, such as (64, 96, 128)"
         refuse(f"channels is {format_value(channels)}", expected)
     num_steps = whole("num_steps", num_steps, hint=", such as DDPM's 1000")
-    sizes = {"num_classes": whole("num_classes", num_classes, hint=", such as 10")}
-    sizes |= {"num_steps": num_steps, "channels": levels}
-    sizes |= {"emb_dim": multiple("emb_dim", emb_dim, 2)}
+    num_classes = whole("num_classes", num_classes, hint=", such as 10")
+    sizes: dict[str, Any] = {"num_classes": num_classes, "num_steps": num_steps}
+    sizes |= {"channels": levels, "emb_dim": multiple("emb_dim", emb_dim, 2)}
     if alpha_bar is None:
         return sizes
     entries = table("alpha_bar", alpha_bar, num_steps)

@@ -51,10 +51,11 @@ def draw_times(
     uniform = torch.randint(0, num_steps, (count,), generator=generator, device=device)
     if distribution == "uniform":
         return uniform
-    drawn = {"generator": generator, "device": device, "dtype": torch.float32}
-    u = torch.sigmoid(torch.randn(count, **drawn))  # in (0, 1)
+    normal = torch.randn(count, generator=generator, device=device, dtype=torch.float32)
+    u = torch.sigmoid(normal)  # in (0, 1)
     middle = (u * num_steps).long().clamp(max=num_steps - 1)
-    return torch.where(torch.rand(count, **drawn) < UNIFORM_SHARE, uniform, middle)
+    coins = torch.rand(count, generator=generator, device=device, dtype=torch.float32)
+    return torch.where(coins < UNIFORM_SHARE, uniform, middle)
 
 
 def loss_weights(alpha_bar: Tensor, weighting: str = "none") -> Tensor:
