@@ -6,6 +6,15 @@ import torch
 from cdiff_helpers import load_reference
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.sampling import sample_conditional_images
+from cdiff_helpers.training import (
+    TrainConfig,
+    TrainState,
+    diffusion_loss,
+    load_checkpoint,
+    load_ema_model,
+    save_checkpoint,
+    train,
+)
 from cdiff_helpers.unet import (
     ConditionalUNet,
     ConvBlock,
@@ -149,6 +158,34 @@ def test_a_reference_of_16_bits_draws_nearly_the_same_images():
     exact = sample_conditional_images(model, process, labels, guidance_scale=2.5)
     images = sample_conditional_images(model.bfloat16(), process, labels, guidance_scale=2.5)
     assert (images - exact).abs().mean() < 0.005 and (images - exact).abs().max() < 0.06
+
+
+LINEAR = DiffusionProcess(20, betas=torch.linspace(0.001, 0.3, 20))
+
+
+def test_a_network_and_a_process_of_another_schedule_refuse_each_other(small_model):
+    drawn = {"num_steps": 2, "labels": [1]}
+    y = torch.tensor([1])
+    for call in (
+        lambda: sample_conditional_images(small_model, LINEAR, **drawn),
+        lambda: diffusion_loss(small_model, LINEAR, torch.zeros(1, 3, 32, 32), y),
+        lambda: next(train(TrainState(small_model, TrainConfig(1, 1)), LINEAR, [(y, y)])),
+    ):
+        with pytest.raises(ValueError, match="network was made for a schedule.*process has"):
+            call()
+    network = ConditionalUNet(num_steps=20, channels=(4,), emb_dim=8, alpha_bar=LINEAR.alpha_bar)
+    assert sample_conditional_images(network, LINEAR, **drawn).shape == (1, 3, 32, 32)
+    with pytest.raises(ValueError, match="network was made for"):
+        sample_conditional_images(network, DiffusionProcess(20), **drawn)
+
+
+def test_a_network_keeps_its_schedule_in_a_checkpoint(tmp_path):
+    network = ConditionalUNet(num_steps=20, channels=(4,), emb_dim=8, alpha_bar=LINEAR.alpha_bar)
+    save_checkpoint(tmp_path / "run", TrainState(network, TrainConfig(1, 1)))
+    for again in (load_checkpoint(tmp_path / "run").model, load_ema_model(tmp_path / "run")):
+        assert torch.equal(again.alpha_bar, LINEAR.alpha_bar)
+        assert torch.allclose(again.process().betas, LINEAR.betas, atol=1e-6)
+    assert "alpha_bar" not in ConditionalUNet(num_steps=20, channels=(4,), emb_dim=8).config
 
 
 def exported(model):
