@@ -92,7 +92,7 @@ def test_the_two_core_record_has_no_weights_and_the_recipes_trials():
 def test_what_a_run_has_not_is_refused_by_name():
     with pytest.raises(ValueError, match=r"of is 'averages'; expected one of guidance, snapsh"):
         recorded_scores("averages", "two_cores")
-    with pytest.raises(ValueError, match=r"of the run 'reference' is 'samples.*; expected one of sam"):
+    with pytest.raises(ValueError, match=r"the run 'reference' is 'samples.*; expected one of"):
         recorded_samples(load_record("two_cores")["snapshots"][0])
 
 

@@ -51,12 +51,12 @@ def true_fid(images: Tensor, real: ImageSet, weights: str | Path | None = None) 
 def inception_weights(path: str | Path | None = None) -> Path:
     """The Inception network's file, downloaded into torch's cache if None; it can run no code.
 
-    Raises RuntimeError where torch-fidelity is not installed, the file cannot be downloaded or
+    Raises RuntimeError where torch-fidelity is not installed, or the file cannot be downloaded or
     holds anything but tensors: torch-fidelity itself would run what a file says.
     """
     if importlib.util.find_spec("torch_fidelity") is None:
         raise RuntimeError("--fid needs torch-fidelity; pip install torch-fidelity.")
-    path = Path(path) if path else download_inception()
+    path = Path(path) if path else cached_inception()
     try:
         torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
@@ -64,22 +64,18 @@ def inception_weights(path: str | Path | None = None) -> Path:
     return path
 
 
-def download_inception() -> Path:
-    """The Inception network's file in torch's cache, downloaded where it is not there yet.
-
-    Raises RuntimeError that says why not, and where to put the file by hand.
-    """
+def cached_inception() -> Path:
+    """The Inception network's file in torch's cache, downloaded where it is not there yet."""
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3 as URL
 
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(URL).path).name
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     digest = path.stem.split("-")[-1]  # its name ends in the first digits of its SHA-256
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SOCKET_TIMEOUT)
     try:
-        torch.hub.download_url_to_file(URL, str(path), hash_prefix=digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            torch.hub.download_url_to_file(URL, str(path), hash_prefix=digest)
     except (OSError, RuntimeError) as error:
         raise RuntimeError(
             f"the Inception network of the FID cannot be fetched ({error}). Every other score "

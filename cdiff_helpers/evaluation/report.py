@@ -1,6 +1,7 @@
 """Scores for people: a table in the shell, figures in the notebooks.
 
-Home: notebook 08.
+Home: notebook 08. Scores are dicts that `score` returned; with the options of their samples among
+them, as `reference.recorded_scores` gives them, where a figure draws them over an option.
 """
 
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ def plot_scores(scores: dict, images: Tensor, labels: Tensor) -> Figure:
 
 
 def plot_agreement(scores: dict[str, dict]) -> Figure:
-    """Agreement with the class asked for of up to three named sets: what `score` returned."""
+    """Agreement with the class asked for of up to three named sets."""
     alt = "; ".join(f"{name}: {agreement_text(each)}" for name, each in scores.items())
     figure, [[axis]] = new_figure(alt, size=(7, 4))
     draw_agreement(axis, scores)
@@ -97,11 +98,7 @@ def draw_agreement(axis: Axes, scores: dict[str, dict]) -> None:
 
 
 def plot_guidance(scores: Sequence[dict]) -> Figure:
-    """What guidance buys and costs: agreement, judge-FD and coverage over the guidance scale.
-
-    `scores` are `recorded_scores("guidance")`, or the like: dicts with `guidance_scale` and what
-    `score` returned. The scores of real test images are dashed.
-    """
+    """Agreement, judge-FD and coverage over `guidance_scale`; those of real images are dashed."""
     real, scales = judge_card()["real"], [each["guidance_scale"] for each in scores]
     curves = {key: [each[key] for each in scores] for key in ("agreement", "judge_fd", "coverage")}
     alt = (
@@ -126,17 +123,15 @@ def plot_guidance(scores: Sequence[dict]) -> Figure:
 
 
 def plot_progress(runs: dict[str, Sequence[dict]]) -> Figure:
-    """Judge-FD and agreement over the training images seen, a line per run.
+    """Judge-FD and agreement over `images_seen`, a line per named run.
 
-    Each named run's scores are `recorded_scores("snapshots", run)`, or the like: dicts with
-    `images_seen` and what `score` returned. A run's last point, the end of its learning-rate cycle,
-    is filled.
+    The last point of a run, the end of its learning-rate cycle, is filled.
     """
     alt = "; ".join(
-        f"{run}, from {first['images_seen']:,} to {last['images_seen']:,} images seen: judge-FD "
-        f"from {first['judge_fd']:.0f} to {last['judge_fd']:.0f}, agreement from "
-        f"{first['agreement']:.2f} to {last['agreement']:.2f}"
-        for run, (first, last) in {run: (s[0], s[-1]) for run, s in runs.items()}.items()
+        f"{run}, from {s[0]['images_seen']:,} to {s[-1]['images_seen']:,} images seen: judge-FD "
+        f"from {s[0]['judge_fd']:.0f} to {s[-1]['judge_fd']:.0f}, agreement from "
+        f"{s[0]['agreement']:.2f} to {s[-1]['agreement']:.2f}"
+        for run, s in runs.items()
     )
     figure, [axes] = new_figure(alt, 1, 2, size=(8, 2.8))
     real = judge_card()["real"]
@@ -156,11 +151,7 @@ def plot_progress(runs: dict[str, Sequence[dict]]) -> Figure:
 
 
 def plot_solvers(scores: Sequence[dict]) -> Figure:
-    """Judge-FD over network calls per image, a line per solver and a panel per guidance scale.
-
-    `scores` are `recorded_scores("solvers")`, or the like: dicts with `guidance_scale`, `solver`,
-    `num_steps` and what `score` returned.
-    """
+    """Judge-FD over `num_steps`, a panel per `guidance_scale` and a line per `solver`."""
     scales = sorted({each["guidance_scale"] for each in scores})
     panels = [[each for each in scores if each["guidance_scale"] == scale] for scale in scales]
     best = [min(panel, key=lambda each: each["judge_fd"]) for panel in panels]
