@@ -20,7 +20,7 @@ from cdiff_helpers.data.images import to_uint8
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.sampling import Frame, sample_conditional_images
 
-# Okabe and Ito's palette, told apart by colour-blind readers; one colour for one thing
+# Okabe and Ito's palette, which color-blind readers can tell apart; one color for one thing
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8C8C8C"
 
 FORMATS = {"": "PNG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
