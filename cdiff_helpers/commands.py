@@ -19,7 +19,7 @@ from cdiff_helpers.data import (
     to_image_range,
 )
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.evaluation import FEWEST_FOR_AGREEMENT, few_words, load_judge, score
+from cdiff_helpers.evaluation import FEWEST_FOR_AGREEMENT, load_judge, score, too_few_message
 from cdiff_helpers.evaluation.fid import inception_weights, true_fid
 from cdiff_helpers.evaluation.report import plot_scores, score_table
 from cdiff_helpers.parallel import average_gradients, in_step, joined, one_by_one
@@ -290,7 +290,7 @@ def evaluate_command(args: argparse.Namespace) -> None:
 def check_evaluate(args: argparse.Namespace) -> Path | None:
     """The figure's file; raises ValueError or OSError for what no evaluation can end with."""
     if args.num_images < (2 if args.allow_few else FEWEST_FOR_AGREEMENT):
-        raise ValueError(few_words(args.num_images).replace("allow_few=True", "--allow-few"))
+        raise ValueError(too_few_message(args.num_images, "--allow-few"))
     if args.num_images > MOST_IMAGES:
         raise ValueError(f"--num-images is {args.num_images}; expected at most {MOST_IMAGES:,}.")
     if args.json:

@@ -6,7 +6,6 @@ and t runs over 0 … T-1.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +115,7 @@ def look_up(table: Tensor, t: Tensor, like: Tensor, clean: float = 1.0) -> Tenso
     return entries.where(t >= 0, clean).view(-1, *[1] * (like.ndim - 1))
 
 
-def levels(process: Any, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+def levels(process: DiffusionProcess, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """ᾱ_t and 1 - ᾱ_t of each image, the second from a table of its own where there is one."""
     alpha_bar = look_up(process.alpha_bar, t, like)
     table = getattr(process, "one_minus_alpha_bar", None)

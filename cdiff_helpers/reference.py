@@ -1,4 +1,4 @@
-"""The recorded runs: the bundled reference, which samples before your own is ready, and two cores'.
+"""The recorded runs: the bundled reference, to sample from at once, and the two-core record.
 
 Home: notebook 08. The *reference* is what this network can do: 21.8 million images on a GPU, with
 its weights. *two_cores* is what a laptop does by the minute: losses, samples and scores alone.
@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
+from cdiff_helpers import validation
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.runtime import whole_bytes
 from cdiff_helpers.unet import ConditionalUNet
@@ -22,7 +23,6 @@ from cdiff_helpers.unet import ConditionalUNet
 BUNDLED = Path(__file__).parent / "bundled"
 REFERENCE = BUNDLED / "reference"
 RUNS = ("reference", "two_cores")
-SCORED = ("guidance", "solvers", "snapshots", "averages")
 
 
 def load_reference(
@@ -36,10 +36,7 @@ def load_reference(
     card = read_card(folder)
     weights = whole_bytes(folder / "ema.safetensors")
     if hashlib.sha256(weights).hexdigest() != card["sha256"]:
-        raise RuntimeError(
-            f"{folder}/ema.safetensors is not the card's; expected the weights that it describes: "
-            "install the package again"
-        )
+        raise RuntimeError(f"the weights in {folder} are not its card's: install the package again")
     model = ConditionalUNet(**card["model"]).to("cpu")
     model.load_state_dict({name: w.float() for name, w in load_tensors(weights).items()})
     process = DiffusionProcess(model.num_steps).to("cpu")  # whatever torch's default device is
@@ -57,42 +54,31 @@ def load_record(run: str = "reference") -> dict:
 
 
 def record_folder(run: str) -> Path:
-    """Where a recorded run's files lie in the package; raises ValueError for another run."""
-    if run not in RUNS:
-        raise ValueError(f"run is {run!r}; expected one of {', '.join(RUNS)}.")
-    return REFERENCE if run == "reference" else BUNDLED / run
+    """The folder of a recorded run's files in the package; raises ValueError for another run."""
+    return REFERENCE if validation.choice("run", run, RUNS) == "reference" else BUNDLED / run
 
 
 def read_card(folder: Path) -> dict:
-    """The card in a record's folder, with the losses that lie beside it as a list of floats."""
+    """The card in a record's folder, with the losses of the file beside it as a list."""
     card = json.loads(whole_bytes(folder / "card.json"))
     losses = np.load(io.BytesIO(whole_bytes(folder / "losses.npy")), allow_pickle=False)
     return card | {"losses": losses.tolist()}
 
 
 def recorded_scores(of: str, run: str = "reference") -> list[dict]:
-    """What the judge said of a recorded run's samples: one dict per case, ordered by its options.
+    """The judge's scores of a recorded run's samples: one dict per case, sorted by its options.
 
     `of` is "guidance" (by `guidance_scale`), "solvers" (by `guidance_scale`, `solver`,
     `num_steps`), "snapshots" (by `images_seen`) or "averages" (by `ema_decay`). Each holds the
-    case's options and `evaluation.score`'s answer. Raises ValueError for what the run has not,
-    RuntimeError where the record is damaged or of other weights.
+    case's options and what `evaluation.score` returned. Raises ValueError for what the run lacks,
+    RuntimeError where the record is damaged.
     """
-    if of not in SCORED:
-        raise ValueError(f"of is {of!r}; expected one of {', '.join(SCORED)}.")
-    folder = record_folder(run)
-    record = json.loads(whole_bytes(folder / "scores.json"))
-    if record["weights"] != json.loads(whole_bytes(folder / "card.json"))["sha256"]:
-        raise RuntimeError(
-            f"{folder}/scores.json is of other weights; expected those of the card: install the "
-            "package again"
-        )
-    found = [entry["case"] | entry for entry in record["scores"] if entry["case"]["of"] == of]
-    if not found:
-        known = ", ".join(sorted({entry["case"]["of"] for entry in record["scores"]}))
-        raise ValueError(f"of is {of!r}, of which the run {run!r} has no scores; expected {known}.")
+    record = json.loads(whole_bytes(record_folder(run) / "scores.json"))
+    entries = [entry["case"] | entry for entry in record["scores"]]
+    validation.choice("of", of, sorted({entry["of"] for entry in entries}))
     keys = ("guidance_scale", "solver", "num_steps", "images_seen", "ema_decay")
-    return sorted(found, key=lambda entry: [entry.get(key, 0) for key in keys])
+    own = [entry for entry in entries if entry["of"] == of]
+    return sorted(own, key=lambda entry: [entry.get(key, 0) for key in keys])
 
 
 def recorded_samples(snapshot: dict, run: str = "reference") -> Tensor:
@@ -100,12 +86,10 @@ def recorded_samples(snapshot: dict, run: str = "reference") -> Tensor:
 
     `snapshot` is one of `load_record(run)["snapshots"]`. Raises ValueError for another run's.
     """
-    if not (record_folder(run) / snapshot["file"]).is_file():
-        raise ValueError(
-            f"{snapshot['file']} is not of the run {run!r}; expected one of its snapshots. Try "
-            f"run={next(other for other in RUNS if other != run)!r}."
-        )
-    with Image.open(io.BytesIO(whole_bytes(record_folder(run) / snapshot["file"]))) as image:
+    files = [each["file"] for each in load_record(run)["snapshots"]]
+    validation.choice(f"the snapshot of the run {run!r}", snapshot["file"], files)
+    content = whole_bytes(record_folder(run) / snapshot["file"])
+    with Image.open(io.BytesIO(content)) as image:
         pixels = torch.from_numpy(np.array(image.convert("RGB")))  # (10 H, 8 W, 3)
     tiles = pixels.view(10, 32, -1, 32, 3).permute(0, 2, 4, 1, 3)  # -> (10, 8, 3, H, W)
     return tiles.float() / 255

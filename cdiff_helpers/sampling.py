@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cdiff_helpers import validation
 from cdiff_helpers.data import to_image_range
-from cdiff_helpers.defaults import DEFAULT_SOLVER, DEFAULT_STEPS, PRECISIONS
+from cdiff_helpers.defaults import DEFAULT_SOLVER, DEFAULT_STEPS
 from cdiff_helpers.defaults import GUIDANCE_SCALE as GUIDANCE_SCALE
 from cdiff_helpers.diffusion import DiffusionProcess, levels
 from cdiff_helpers.runtime import autocast
@@ -199,11 +199,10 @@ def denoise(
     scale is 1. Image i starts from `seed + i`, whatever the batch. `clamp` keeps x0 in [-1, 1]. On
     CUDA the network computes in bfloat16 or float16, unless `precision` is "float32".
     """
-    labels, null_class = validation.sampling(model, process, labels, guidance_scale)
+    labels, null_class = validation.sampling(model, process, labels, guidance_scale, precision)
     step, times = solver_and_times(process, solver, num_steps)
     lowest, highest = validation.interval(guidance_interval, process.num_steps)
     draw = seeded_noise(seed, len(labels), labels.device)
-    precision = validation.choice("precision", precision, PRECISIONS)
     frame, xt = None, draw()
     with evaluating(model):
         network, process, predict = map(unchecked, (model, process, guided_noise))

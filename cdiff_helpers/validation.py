@@ -9,13 +9,15 @@ import copy
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from cdiff_helpers.defaults import PRECISIONS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -209,6 +211,46 @@ def earlier(t_prev: Any, t: Tensor) -> None:
         refuse(f"t_prev is {t_prev.tolist()} for t = {t.tolist()}", expected)
 
 
+def images_in_unit_range(images: Any) -> Tensor:
+    """The images, if they are floats (N, 3, H, W) in [0, 1], N at least 1."""
+    if tensor("images", images).ndim != 4 or images.shape[1] != 3 or not images.numel():
+        remedy = "For a single image use image[None]."
+        refuse(f"images has shape {tuple(images.shape)}", "(N, 3, H, W) with N at least 1", remedy)
+    low, high = float(images.min()), float(images.max())
+    if not images.is_floating_point() or not 0 <= low <= high <= 1:
+        found = f"images has dtype {images.dtype} and lies in [{low:.3g}, {high:.3g}]"
+        remedy = "Use to_image_range(x) for the network's [-1, 1], images / 255 for uint8."
+        refuse(found, "floats in [0, 1]", remedy)
+    return images
+
+
+def whole_numbers(name: str, values: Any, low: int, high: int) -> list[int]:
+    """The whole numbers as ints, at least one, each from low to high."""
+    items = values.tolist() if isinstance(values, np.ndarray | Tensor) else values
+    if not isinstance(items, Sequence) or isinstance(items, str) or not items:
+        expected = f"at least one whole number, such as [{low}, {high}]"
+        refuse(f"{name} is {format_value(values)}", expected)
+    return [whole(name, item, low, high) for item in items]
+
+
+def names(name: str, values: Any, count: int) -> list[str]:
+    """The names as a list: `count` of them, or none where the value is None."""
+    if values is None:
+        return []
+    if isinstance(values, str) or not hasattr(values, "__len__") or len(values) != count:
+        refuse(f"{name} is {format_value(values)}", f"a list of {count} names")
+    return list(values)
+
+
+def frames(values: Any) -> Sequence:
+    """The frames of `denoise`: at least one object with t, xt and x0, whoever defined it."""
+    parts = ("t", "xt", "x0")
+    listed = isinstance(values, Sequence) and len(values) > 0
+    if not listed or not all(hasattr(frame, part) for frame in values for part in parts):
+        refuse(f"frames is {format_value(values)}", "at least one frame: list(denoise(…))")
+    return values
+
+
 def int64_labels(y: Any, x: Tensor) -> None:
     """Raise ValueError unless y holds one int64 label for each image of x."""
     if tensor("y", y, "Try torch.tensor([3, 5]).").dtype != torch.int64 or y.shape != x.shape[:1]:
@@ -299,10 +341,13 @@ def same_schedule(model: Any, process: Any) -> None:
         refuse(f"{found} has {theirs[t]:.4f}", expected, remedy)
 
 
-def sampling(model: Any, process: Any, values: Any, guidance_scale: Any) -> tuple[Tensor, Any]:
+def sampling(
+    model: Any, process: Any, values: Any, guidance_scale: Any, precision: Any
+) -> tuple[Tensor, Any]:
     """The labels as int64 (N,) on the process's device, and the null class, if one is needed."""
     same_schedule(model, process)
     y = labels(values, getattr(model, "null_class", None))
+    choice("precision", precision, PRECISIONS)
     hint = "; 1 is the plain conditional model, 1.5 to 4 follow the class more strictly"
     number("guidance_scale", guidance_scale, hint=hint)
     if guidance_scale != 1 and not hasattr(model, "null_class"):

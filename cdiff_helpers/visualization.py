@@ -1,4 +1,4 @@
-"""Pictures of all of it: the schedule, the noising, the loss, and what was drawn.
+"""Figures: the schedule, the noising, the loss, and generated images.
 
 Home: notebook 07. Every function returns a matplotlib Figure with alternative text; none of them
 shows or saves anything, and none needs pyplot, so nothing has to be closed.
@@ -6,6 +6,7 @@ shows or saves anything, and none needs pyplot, so nothing has to be closed.
 
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,25 +14,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from cdiff_helpers import validation
 from cdiff_helpers.data import CLASS_NAMES, to_image_range
-from cdiff_helpers.diffusion import (
-    DiffusionProcess,
-    check_is,
-    check_number,
-    check_whole,
-    described,
-)
-from cdiff_helpers.sampling import Frame, check_labels, sample_conditional_images
+from cdiff_helpers.data.images import to_uint8
+from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.sampling import Frame, sample_conditional_images
 
-# Okabe and Ito's palette, told apart by colour-blind readers; one colour for one thing
+# Okabe and Ito's palette, which color-blind readers can tell apart; one color for one thing
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8C8C8C"
 
-PNG = {"format": "PNG"}
-JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
-FORMATS = {
-    "": PNG, ".png": PNG, ".jpg": JPEG, ".jpeg": JPEG,
-    ".webp": {"format": "WEBP", "lossless": True},
-}  # fmt: skip
+FORMATS = {"": "PNG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 class DescribedFigure(Figure):
@@ -78,37 +70,38 @@ def show_images(
     size: float = 1.0,
     alt: str | None = None,
 ) -> Figure:
-    """A grid of pictures (N, 3, H, W) in [0, 1], row by row.
+    """A grid of images (N, 3, H, W) in [0, 1], row by row.
 
-    `titles` names each picture, `rows` each row; `size` is a picture's side in inches. Raises
+    `titles` names each image, `rows` each row; `size` is the side of an image in inches. Raises
     ValueError for another shape or range.
     """
-    check_for_eyes(images)
-    columns = min(len(images), 10) if columns is None else columns
-    check_grid(len(images), columns, size, titles=titles, rows=rows)
-    count = -(-len(images) // columns)
-    wide = 0.09 * max(map(len, rows)) + 0.1 if rows else 0.0  # room for the longest name
+    count = len(validation.images_in_unit_range(images))
+    columns = validation.whole("columns", min(count, 10) if columns is None else columns)
+    validation.number("size", size, 0.1, hint=" inches")
+    num_rows = -(-count // columns)
+    titles = validation.names("titles", titles, count)
+    rows = validation.names("rows", rows, num_rows)
     names = ", ".join(filter(None, titles or rows or ["untitled"]))
-    alt = alt or f"a grid of {len(images)} pictures: {names}"
-    titled = sum(any(titles[i : i + columns]) for i in range(0, len(titles or ()), columns))
-    high = count * (size + 0.03) + titled * 0.25
-    figure, axes = new_figure(alt, count, columns, size=(columns * size * 1.03 + wide, high))
+    alt = alt or f"a grid of {count} images: {names}"
+    titled = sum(any(titles[i : i + columns]) for i in range(0, len(titles), columns))
+    width = columns * size * 1.03 + (0.09 * max(map(len, rows)) + 0.1 if rows else 0)
+    height = num_rows * (size + 0.03) + titled * 0.25
+    figure, axes = new_figure(alt, num_rows, columns, size=(width, height))
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    for i, (axis, image) in enumerate(zip(axes.flat, images)):
+    for axis, image in zip(axes.flat, images):
         axis.imshow(image.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
-        if titles:
-            axis.set_title(titles[i], fontsize=min(9, 12 * size))  # names side by side
-    for axis, name in zip(axes[:, 0], rows or ()):
+    for axis, title in zip(axes.flat, titles):
+        axis.set_title(title, fontsize=min(9, 12 * size))  # neighbors must not overlap
+    for axis, name in zip(axes[:, 0], rows):
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     return figure
 
 
 def plot_beta_schedule(process: DiffusionProcess) -> Figure:
     """The process's tables over t: β on a logarithmic scale, α and ᾱ on a linear one."""
-    check_is(DiffusionProcess, process=process)
-    first, last = process.betas[0], process.betas[-1]
+    first, last = validation.schedule(process).betas[[0, -1]].tolist()
     alt = f"beta goes from {first:.2g} to {last:.3f}, alpha is 1 - beta, alpha-bar falls to 0"
     figure, [[left, right]] = new_figure(alt, 1, 2, size=(9, 3))
     left.semilogy(process.betas.cpu(), color=ORANGE)
@@ -123,16 +116,20 @@ def plot_beta_schedule(process: DiffusionProcess) -> Figure:
 def plot_noising(
     process: DiffusionProcess, x0: Tensor, times: Sequence[int], *, seed: int = 0
 ) -> Figure:
-    """One picture x0 (3, H, W) in [-1, 1] at several times of the forward process, same noise."""
-    check_is(DiffusionProcess, process=process)
-    check_noised(x0, times)
-    t = torch.tensor(list(times), device=process.alpha_bar.device)
-    generator = torch.Generator().manual_seed(seed)
+    """One image x0 (3, H, W) in [-1, 1] at several timesteps of the forward process, same noise."""
+    times = validation.whole_numbers("times", times, 0, validation.schedule(process).num_steps - 1)
+    if validation.tensor("x0", x0).ndim != 3 or len(x0) != 3 or not (x0.abs() <= 1).all():
+        raise ValueError(
+            f"x0 is {validation.format_value(x0)}; expected one image (3, H, W) in [-1, 1]. "
+            "Try data[0][0]."
+        )
+    t = torch.tensor(times, device=process.alpha_bar.device)
+    generator = torch.Generator().manual_seed(validation.seed(seed))
     noise = torch.randn(x0.shape, generator=generator, device="cpu").to(t.device)
-    batch = x0.to(t.device).expand(len(t), *x0.shape)
-    xt, _ = process.add_noise(batch, t, noise.expand_as(batch))
+    shape = (len(t), *x0.shape)
+    xt, _ = process.add_noise(x0.to(t.device).expand(shape), t, noise.expand(shape))
     titles = [f"t = {i}\nᾱ = {process.alpha_bar[i]:.3f}" for i in times]
-    alt = f"one picture sinking into noise at times {', '.join(map(str, times))}"
+    alt = f"one image sinking into noise at timesteps {', '.join(map(str, times))}"
     return show_images(to_image_range(xt), titles, columns=len(t), size=1.1, alt=alt)
 
 
@@ -142,18 +139,17 @@ def plot_losses(
     reference: Sequence[float] | None = None,
     smooth: int = 50,
 ) -> Figure:
-    """The loss of each update, raw and as a running mean over `smooth` of them.
+    """The loss of each training step, raw and as a running mean over `smooth` of them.
 
     `reference` is a recorded run's losses, drawn behind in grey. Raises ValueError for no losses.
     """
-    check_whole("smooth", smooth)
-    losses = loss_values(losses)
-    alt = f"the loss over {losses.size} updates, from {losses[0]:.3f} to {losses[-1]:.3f}"
+    smooth, values = validation.whole("smooth", smooth), loss_values(losses)
+    alt = f"the loss over {values.size} updates, from {values[0]:.3f} to {values[-1]:.3f}"
     figure, [[axis]] = new_figure(alt, size=(8, 3))
     if reference is not None:
         axis.plot(running_mean(reference, smooth), color=GREY, label="a recorded run")
-    axis.plot(losses, color=BLUE, alpha=0.25, linewidth=0.8, label="each update")
-    axis.plot(running_mean(losses, smooth), color=BLUE, label=f"mean of the last {smooth}")
+    axis.plot(values, color=BLUE, alpha=0.25, linewidth=0.8, label="each update")
+    axis.plot(running_mean(values, smooth), color=BLUE, label=f"mean of the last {smooth}")
     axis.set(xlabel="update", ylabel="loss", yscale="log")
     axis.legend(frameon=False)
     return figure
@@ -166,15 +162,14 @@ def loss_values(losses: Sequence[float] | Tensor) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError):
         values = np.empty((0, 0))
     if values.ndim != 1 or not values.size:
-        told = described(losses) if values.ndim != 1 else "empty"
         raise ValueError(
-            f"losses is {told}; expected at least one number, as in state.losses. Train an update "
-            "first."
+            f"losses is {validation.format_value(losses)}; expected at least one number, as in "
+            "state.losses. Train an update first."
         )
     return values
 
 
-def running_mean(values: Sequence[float], width: int) -> np.ndarray:
+def running_mean(values: Sequence[float] | np.ndarray, width: int) -> np.ndarray:
     """The mean of each value and the up to width - 1 before it; as long as the values."""
     total = np.cumsum(np.insert(np.asarray(values, dtype=np.float64), 0, 0.0))
     end = np.arange(1, len(total))
@@ -183,17 +178,18 @@ def running_mean(values: Sequence[float], width: int) -> np.ndarray:
 
 
 def plot_denoising(frames: Sequence[Frame], *, image: int = 0, columns: int = 8) -> Figure:
-    """One picture on its way from noise: x_t above, the network's guess x̂₀ below.
+    """One image on its way from noise: x_t above, the network's guess x̂₀ below.
 
-    `frames` are `denoise`'s; `columns` of them, evenly chosen, are shown for picture `image`.
+    `frames` are `denoise`'s; `columns` of them, evenly chosen, are shown for image number `image`.
     """
-    check_frames(frames, image)
-    chosen = np.linspace(0, len(frames) - 1, min(columns, len(frames))).round().astype(int)
+    image = validation.whole("image", image, 0, len(validation.frames(frames)[0].xt) - 1)
+    columns = min(validation.whole("columns", columns), len(frames))
+    chosen = np.linspace(0, len(frames) - 1, columns).round().astype(int)
     shown = [frames[i] for i in chosen]
     x = torch.stack([f.xt[image] for f in shown] + [f.x0[image] for f in shown])
     titles = ["clean" if f.t < 0 else f"t = {f.t}" for f in shown] + [""] * len(shown)
-    alt = f"sampling from t = {shown[0].t} to the clean picture: the noisy picture and the guess"
-    columns, rows = len(shown), ["x_t", "guess x̂₀"]
+    alt = f"sampling from t = {shown[0].t} to the clean image: the noisy image and the guess"
+    rows = ["x_t", "guess x̂₀"]
     return show_images(to_image_range(x), titles, columns=columns, rows=rows, size=1.1, alt=alt)
 
 
@@ -202,29 +198,28 @@ def visualize_conditional_generation(
     process: DiffusionProcess,
     *,
     labels: Sequence[int] = tuple(range(len(CLASS_NAMES))),
-    **options,
+    **options: Any,
 ) -> Figure:
     """One sample per class, each under its name; the options are the sampler's."""
-    labels = check_labels(labels, model, process).tolist()
-    images = sample_conditional_images(model, process, labels, **options)
-    names = [CLASS_NAMES[i] if i < len(CLASS_NAMES) else "no class" for i in labels]
-    alt = f"one generated picture for each of: {', '.join(names)}"
+    classes = validation.labels(labels, getattr(model, "null_class", None)).tolist()
+    images = sample_conditional_images(model, process, classes, **options)
+    names = [CLASS_NAMES[i] if i < len(CLASS_NAMES) else "no class" for i in classes]
+    alt = f"one generated image for each of: {', '.join(names)}"
     return show_images(images, names, columns=min(len(names), 5), size=1.5, alt=alt)
 
 
 def tile_images(images: Tensor, columns: int) -> np.ndarray:
-    """Pictures (N, 3, H, W) in [0, 1] side by side: uint8 (rows * H, columns * W, 3).
+    """Images (N, 3, H, W) in [0, 1] side by side: uint8 (rows * H, columns * W, 3).
 
     Places left over in the last row are white.
     """
-    check_for_eyes(images)
-    check_whole("columns", columns)
-    n, c, h, w = images.shape
+    n, c, h, w = validation.images_in_unit_range(images).shape
+    columns = validation.whole("columns", columns)
     rows = -(-n // columns)
     padded = torch.ones(rows * columns, c, h, w, device="cpu")
     padded[:n] = images.cpu()
     grid = padded.view(rows, columns, c, h, w).permute(0, 3, 1, 4, 2)  # (rows, H, columns, W, 3)
-    return (grid.reshape(rows * h, columns * w, c) * 255).round().to(torch.uint8).numpy()
+    return to_uint8(grid.reshape(rows * h, columns * w, c)).numpy()
 
 
 def png_bytes(pixels: np.ndarray, scale: int = 1) -> bytes:
@@ -240,75 +235,21 @@ def image_bytes(pixels: np.ndarray, suffix: str, scale: int = 1) -> bytes:
     """
     if suffix.lower() not in FORMATS:
         raise ValueError(f"the suffix is {suffix!r}; expected {', '.join(filter(None, FORMATS))}.")
-    enlarged = np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
+    image = Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1))
+    options = {"quality": 95, "subsampling": 0, "lossless": True}  # the last is WebP's alone
     file = io.BytesIO()
     try:
-        Image.fromarray(enlarged).save(file, **FORMATS[suffix.lower()])
+        image.save(file, FORMATS[suffix.lower()], **options)
     except (OSError, ValueError, KeyError) as error:  # a side too long, a Pillow without WebP
-        height, width, _ = enlarged.shape
         raise ValueError(
-            f"{width} x {height} pixels cannot be saved as {suffix} ({error}); save them as .png."
+            f"{image.width} x {image.height} pixels cannot be saved as {suffix} ({error}); save "
+            "them as .png."
         ) from error
     return file.getvalue()
 
 
 def figure_file(figure: Figure, suffix: str) -> bytes:
-    """The figure as `figure_bytes` makes it, as a file of the suffix's format (`image_bytes`)."""
+    """The figure as a file of the suffix's format, as in `image_bytes`."""
     png = figure_bytes(figure)
-    if FORMATS.get(suffix.lower()) == PNG:
-        return png
-    return image_bytes(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), suffix)
-
-
-def check_for_eyes(images: Tensor) -> None:
-    """Raise ValueError unless these are pictures (N, 3, H, W) in [0, 1], at least one."""
-    check_is(Tensor, "Try torch.as_tensor(…).", images=images)
-    if images.ndim != 4 or images.shape[1] != 3 or not len(images):
-        raise ValueError(
-            f"images has shape {tuple(images.shape)}; expected (N, 3, H, W) with N at least 1. "
-            "For a single image use image[None]."
-        )
-    low, high = float(images.min()), float(images.max())
-    if not images.is_floating_point() or not 0 <= low <= high <= 1:
-        raise ValueError(
-            f"images has dtype {images.dtype} and lies in [{low:.3g}, {high:.3g}]; expected floats "
-            "in [0, 1]. Use to_image_range(x) for the network's [-1, 1], images / 255 for uint8."
-        )
-
-
-def check_grid(count: int, columns: int, size: float, **names: Sequence[str] | None) -> None:
-    """Raise ValueError unless `count` pictures make a grid, with a title each and a name a row."""
-    check_whole("columns", columns)
-    check_number("size", size)
-    if size <= 0:
-        raise ValueError(f"size is {size}; expected inches above 0, such as 1.0.")
-    needed = {"titles": count, "rows": -(-count // columns)}
-    for name, given in names.items():
-        if given is not None and (isinstance(given, str) or len(given) != needed[name]):
-            raise ValueError(f"{name} is {given!r}; expected a list of {needed[name]} words.")
-
-
-def check_noised(x0: Tensor, times: Sequence[int]) -> None:
-    """Raise ValueError unless x0 is one picture in [-1, 1], and there are times to show it at."""
-    check_is(Tensor, "Try data[0][0].", x0=x0)
-    if x0.ndim != 3 or x0.shape[0] != 3 or not x0.numel() or not -1 <= x0.min() <= x0.max() <= 1:
-        raise ValueError(
-            f"x0 is {described(x0)}; expected one image (3, H, W) in [-1, 1]. Try data[0][0]."
-        )
-    if not isinstance(times, Sequence | range) or not all(isinstance(t, int) for t in times):
-        raise ValueError(f"times is {described(times)}; expected whole numbers, such as [0, 500].")
-    if not len(times):
-        raise ValueError("times is empty; expected at least one, such as [0, 500].")
-
-
-def check_frames(frames: Sequence[Frame], image: int) -> None:
-    """Raise ValueError unless these are denoise's frames, with a picture of that number."""
-    if not isinstance(frames, Sequence) or not all(isinstance(f, Frame) for f in frames):
-        raise ValueError(
-            f"frames is {described(frames)}; expected a list of them: list(denoise(…))."
-        )
-    if not frames:
-        raise ValueError("frames is empty; expected at least one: list(denoise(…)).")
-    check_whole("image", image, 0)
-    if image >= len(frames[0].xt):
-        raise ValueError(f"image is {image}; expected below {len(frames[0].xt)}, their number.")
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    return png if FORMATS.get(suffix.lower()) == "PNG" else image_bytes(pixels, suffix)

@@ -16,10 +16,10 @@ from cdiff_helpers.data import (
     to_model_range,
 )
 from cdiff_helpers.diffusion import DiffusionProcess, cosine_alpha_bar
-from cdiff_helpers.evaluation import score
-from cdiff_helpers.reference import recorded_scores
+from cdiff_helpers.evaluation import coverage, kernel_distance, score, wilson_interval
+from cdiff_helpers.reference import load_record, recorded_scores
 from cdiff_helpers.runtime import course_preset, pick_device, seed_everything
-from cdiff_helpers.sampling import denoise, guided_noise, sample_conditional_images
+from cdiff_helpers.sampling import Frame, denoise, guided_noise, sample_conditional_images
 from cdiff_helpers.training import (
     EMA,
     TrainConfig,
@@ -306,7 +306,16 @@ TABLE = {
     ),
     "plot_losses": (plot_losses, [[], None, "losses", [[1.0]], ["a"]], lambda v: ""),
     "plot_losses smooth": (lambda v: plot_losses([1.0], smooth=v), [0, -1, 2.5, "9"], repr),
+    "plot_noising seed": (
+        lambda v: plot_noising(process, x[0], [0, 5], seed=v), ["a", -1, 1.5, None, True], repr,
+    ),
     "plot_denoising": (plot_denoising, [[], None, [1, 2]], lambda v: ""),
+    "plot_denoising columns": (
+        lambda v: plot_denoising([Frame(-1, x, x)], columns=v), [0, -1, 2.5, "2", None], repr,
+    ),
+    "plot_denoising image": (
+        lambda v: plot_denoising([Frame(-1, x, x)], image=v), [-1, 2, 0.5, "0", None], repr,
+    ),
     "visualize labels": (
         lambda v: visualize_conditional_generation(model, process, labels=v, num_steps=2),
         [[], [11], ["cat"], None],
@@ -329,6 +338,7 @@ TABLE = {
     "step_by_step": (lambda v: step_by_step(model, v), [longer, None], lambda v: ""),
     # reference and judge
     "load_reference": (load_reference, ["nowhere", __file__, 3], str),
+    "load_record": (load_record, ["mine", None, 3], repr),
     "recorded_scores": (recorded_scores, ["size", None, 3], repr),
     "score images": (
         lambda v: score(v, torch.zeros(2, dtype=torch.int64), allow_few=True),
@@ -343,6 +353,14 @@ TABLE = {
         lambda v: score(torch.rand(2, 3, 32, 32), v, allow_few=True),
         [y[:1], torch.tensor([1, 10]), torch.tensor([-1, 2]), y.float(), None, ["cat", "dog"]],
         lambda v: "",
+    ),
+    "wilson_interval": (
+        lambda v: wilson_interval(*v), [(0, 0), (5, 3), (-1, 3), (0.5, 1), ("1", 2)],
+        lambda v: str(v[0] if v[1] else v[1]),
+    ),
+    "coverage": (lambda v: coverage(x.flatten(1), x[:v].flatten(1)), [0, 1, 2], lambda v: "k is 5"),
+    "kernel_distance": (
+        lambda v: kernel_distance(x.flatten(1), x[:v].flatten(1)), [0, 1], lambda v: f"is {v}",
     ),
     "score few": (lambda v: score(v, y), [torch.zeros(2, 3, 32, 32)], lambda v: "2"),
 }  # fmt: skip

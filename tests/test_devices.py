@@ -22,7 +22,7 @@ from PIL import Image
 from cdiff_helpers.__main__ import main
 from cdiff_helpers.data import ResidentLoader, make_loader
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.evaluation import load_judge, look, nearest_training, score, standard_places
+from cdiff_helpers.evaluation import classify, load_judge, nearest_training, score, standard_places
 from cdiff_helpers.evaluation.scores import coverage, load_statistics
 from cdiff_helpers.runtime import (
     PRESETS,
@@ -318,7 +318,7 @@ def test_a_default_device_of_the_users_own_changes_nothing(bundle, monkeypatch):
             images = sample_conditional_images(state.ema.model, process, [1, 2], num_steps=2)
             plot_noising(process, few[0][0].to("cuda"), [0, 10])
             noising_frames(process, few[0][0][None].to("cuda"), [0, 10])
-            features = look(load_judge("cuda"), few.images)[0]
+            features = classify(load_judge("cuda"), few.images)[0]
             nearest_training(features, load_statistics(), standard_places(bundle))
             coverage(features, load_statistics().features)
         finally:

@@ -22,7 +22,7 @@ from cdiff_helpers.checks.verdict import EXERCISES, Misconception, Wrong, exerci
 from cdiff_helpers.data import BUNDLE, CLASS_NAMES
 from cdiff_helpers.data.sources import read_bundle
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.evaluation import FEWEST_FOR_AGREEMENT, load_judge, look, wilson_interval
+from cdiff_helpers.evaluation import FEWEST_FOR_AGREEMENT, classify, load_judge, wilson_interval
 from cdiff_helpers.reference import load_reference
 from cdiff_helpers.runtime import pick_device
 from cdiff_helpers.sampling import sample_conditional_images
@@ -232,7 +232,7 @@ def judged(model: nn.Module, process: DiffusionProcess, seed: int, num_images: i
     images = sample_conditional_images(
         model.to(device), process.to(device), labels, seed=seed, precision="float32", **SAMPLER
     ).cpu()  # not in 16 bits: a mark is to be the same on every device, up to rounding
-    features, logits = look(load_judge(), images)
+    features, logits = classify(load_judge(), images)
     right = int((logits.argmax(1) == labels).sum())
     agreement, varied = right / num_images, variety(features, labels)
     result = {"agreement": agreement, "interval": wilson_interval(right, num_images)}
@@ -264,7 +264,7 @@ def variety_of_real() -> float:
     """That distance among the package's 500 real test pictures, fifty of each class."""
     pixels, labels = read_bundle(BUNDLE, train=False)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)  # (N, H, W, 3) -> (N, 3, H, W)
-    return nearest_of_class(look(load_judge(), images)[0], torch.from_numpy(labels))
+    return nearest_of_class(classify(load_judge(), images)[0], torch.from_numpy(labels))
 
 
 def nearest_of_class(features: Tensor, labels: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -32,6 +33,11 @@ def to_image_range(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         raise ValueError(f"x has dtype {x.dtype}; expected floats in [-1, 1]. Are they scaled yet?")
     return ((x + 1) / 2).clamp(0, 1)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images float in [0, 1] -> uint8 in 0 … 255, rounded."""
+    return (images * 255).round().to(torch.uint8)
 
 
 def check_tensor(images: Tensor) -> None:

@@ -1,10 +1,9 @@
-"""The judge: a small classifier of CIFAR-10's ten classes that looks at pictures as we do.
+"""The judge: a small classifier of CIFAR-10's ten classes.
 
 Home: notebook 08. The airbench94 network (Jordan 2024, arXiv:2404.00498, section 3), which learns
 CIFAR-10 in minutes; `tools.models.train_judge` trains it.
 """
 
-import hashlib
 import json
 from functools import cache
 from pathlib import Path
@@ -14,23 +13,30 @@ import torch.nn.functional as F
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
+from cdiff_helpers.data.images import to_uint8
 from cdiff_helpers.runtime import whole_bytes
 
 JUDGE = Path(__file__).parent.parent / "bundled" / "judge"
 
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of the training set's colours
-SMALLEST_VARIANCE = 5e-4  # of a direction of the patches, so that none is blown up beyond reason
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of the training set's colors
 
 
 class Group(nn.Module):
-    """Two 3 x 3 convolutions, the first halving the picture: (B, C, H, W) -> (B, C', H/2, W/2)."""
+    """Two 3 x 3 convolutions, the first halves the image: (B, C, H, W) -> (B, C', H/2, W/2).
+
+    Each starts as the identity (the paper's section 3.2) and is followed by batch normalization
+    with a learned shift, no learned scale and a short running average.
+    """
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
-        self.conv1 = convolution(in_channels, out_channels)
-        self.norm1 = normalisation(out_channels)
-        self.conv2 = convolution(out_channels, out_channels)
-        self.norm2 = normalisation(out_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(out_channels, eps=1e-12, momentum=0.4)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out_channels, eps=1e-12, momentum=0.4)
+        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
+            nn.init.dirac_(conv.weight.data[: conv.in_channels])
+            norm.weight.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.gelu(self.norm1(F.max_pool2d(self.conv1(x), 2)))
@@ -38,10 +44,13 @@ class Group(nn.Module):
 
 
 class Judge(nn.Module):
-    """Logits of the ten classes: pictures (B, 3, 32, 32) in [0, 1] -> (B, 10).
+    """Logits of the ten classes: images (B, 3, 32, 32) in [0, 1] -> (B, 10).
 
-    `features` gives what the last layer sees: (B, widths[-1]).
+    `features` gives the input of the last layer: (B, widths[-1]).
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, widths: tuple[int, ...] = (64, 256, 256), num_classes: int = 10):
         super().__init__()
@@ -59,47 +68,19 @@ class Judge(nn.Module):
         h = self.groups(h)  # (B, 64, 15, 15) -> (B, 256, 7, 7) -> (B, 256, 3, 3)
         return F.max_pool2d(h, 3).flatten(1)  # (B, 256)
 
-    def verdict(self, features: Tensor) -> Tensor:
+    def logits(self, features: Tensor) -> Tensor:
         return self.head(features) / 9  # the paper's scale of the logits
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.verdict(self.features(images))
-
-
-def convolution(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """A 3 x 3 convolution that starts by handing its input on (the paper's section 3.2)."""
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-    nn.init.dirac_(conv.weight.data[:in_channels])
-    return conv
-
-
-def normalisation(channels: int) -> nn.BatchNorm2d:
-    """Batch normalisation that learns a shift but no scale, and follows the last few batches."""
-    norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
-    norm.weight.requires_grad_(False)
-    return norm
-
-
-def whitening_filters(images: Tensor) -> Tensor:
-    """Filters that make the 2 x 2 patches of normalised pictures uncorrelated: (24, 3, 2, 2).
-
-    The eigenvectors of the patches' covariance, each over the root of its variance, and their
-    negatives (the paper's section 3.1).
-    """
-    patches = F.unfold(images, 2).transpose(1, 2).flatten(0, 1)  # (B, 3, H, W) -> (B*31*31, 12)
-    variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
-    scaled = (directions / (variances + SMALLEST_VARIANCE).sqrt()).T.flip(0)  # the largest first
-    filters = scaled.reshape(-1, 3, 2, 2)
-    return torch.cat([filters, -filters])
+        return self.logits(self.features(images))
 
 
 @cache
 def load_judge(device: str | torch.device = "cpu") -> Judge:
     """The bundled judge in eval mode on the device. Raises RuntimeError where it is damaged."""
-    card = judge_card()
-    tensors = bundled_tensors("judge.safetensors", card)
-    judge = Judge(**card["model"]).float()
-    judge.load_state_dict({name: value.float() for name, value in tensors.items()})
+    judge = Judge(**judge_card()["model"]).float()
+    weights = bundled_tensors("judge.safetensors")
+    judge.load_state_dict({name: value.float() for name, value in weights.items()})
     return judge.to(device).eval().requires_grad_(False)
 
 
@@ -109,37 +90,28 @@ def judge_card() -> dict:
     return json.loads(whole_bytes(JUDGE / "card.json"))
 
 
-def bundled_tensors(name: str, card: dict) -> dict[str, Tensor]:
-    """The tensors of one of the judge's files, if its digest is the card's; else RuntimeError."""
-    content = whole_bytes(JUDGE / name)
-    if hashlib.sha256(content).hexdigest() != card["sha256"][name]:
-        raise RuntimeError(
-            f"{JUDGE / name} is not the card's; expected the file that it describes: install the "
-            "package again"
-        )
-    return load_tensors(content)
+def bundled_tensors(name: str) -> dict[str, Tensor]:
+    """The tensors of one of the judge's files; raises RuntimeError where it is damaged."""
+    return load_tensors(whole_bytes(JUDGE / name))
 
 
 @torch.no_grad()
-def look(judge: Judge, images: Tensor, batch_size: int = 250) -> tuple[Tensor, Tensor]:
-    """What the judge makes of pictures: their features (N, 256) and class logits (N, 10).
+def classify(judge: Judge, images: Tensor, batch_size: int = 250) -> tuple[Tensor, Tensor]:
+    """The judge's features (N, 256) and class logits (N, 10) of images (N, 3, 32, 32).
 
-    The logits are the mean over each picture and its mirror image; the features are the picture's.
-    Pictures (N, 3, 32, 32): uint8, or float in [0, 1], which are rounded to 256 levels first, as a
-    file would be. The judge's device computes; both answers are float32 on the CPU.
+    Images are uint8, or float in [0, 1] and rounded to uint8 first, as a file would be. The logits
+    are the mean over each image and its mirror image; the features are the image's own. Computed
+    on the judge's device; both are float32 on the CPU.
     """
     judge.eval()
-    device = judge.mean.device
     features, logits = [], []
     for batch in images.split(batch_size):
-        seen = as_seen(batch).to(device)
-        features.append(judge.features(seen))
-        logits.append((judge.verdict(features[-1]) + judge(seen.flip(-1))) / 2)
+        x = quantized(batch).to(judge.mean.device)
+        features.append(judge.features(x))
+        logits.append((judge.logits(features[-1]) + judge(x.flip(-1))) / 2)
     return torch.cat(features).cpu(), torch.cat(logits).cpu()
 
 
-def as_seen(images: Tensor) -> Tensor:
-    """Pictures as a screen shows them: uint8, or float in [0, 1] -> float in 256 levels."""
-    if images.is_floating_point():
-        images = (images * 255).round()
-    return images.float() / 255
+def quantized(images: Tensor) -> Tensor:
+    """Images, uint8 or float in [0, 1] -> float in [0, 1] that is a multiple of 1/255."""
+    return (to_uint8(images) if images.is_floating_point() else images).float() / 255

@@ -1,4 +1,4 @@
-"""What the judge's looks add up to: agreement, distances between sets, coverage, neighbours.
+"""Scores from the judge's features and logits: agreement, distances of sets, coverage, neighbors.
 
 Home: notebook 08. Fréchet distance: Heusel et al. 2017, arXiv:1706.08500; kernel distance:
 Bińkowski et al. 2018, arXiv:1801.01401; coverage: Naeem et al. 2020, arXiv:2002.09797.
@@ -12,8 +12,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from cdiff_helpers import validation
 from cdiff_helpers.data import BUNDLE, CLASS_NAMES, ImageSet
-from cdiff_helpers.evaluation.judge import Judge, bundled_tensors, judge_card, load_judge, look
+from cdiff_helpers.evaluation.judge import Judge, bundled_tensors, classify, load_judge
 from cdiff_helpers.runtime import pick_device
 
 FEWEST_FOR_AGREEMENT = 500
@@ -23,11 +24,11 @@ Z_95 = 1.959964  # of the standard normal: 95 % lie within
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the judge saw in the 50,000 training pictures.
+    """The judge's features of the 50,000 training images.
 
-    `mean` (256,) and `covariance` (256, 256) of the features, float64; `features` (2000, 256) of
-    the bundled ones among them; `basis` (256, 64) and `reduced` (50000, 64), all features along
-    their main directions; `of_test`, the test set's own distances to its nearest neighbours there.
+    Their `mean` (256,) and `covariance` (256, 256), float64; `features` (2000, 256) of the bundled
+    ones; all of them `reduced` (50000, 64) to their main directions, the columns of `basis`
+    (256, 64); `of_test`, the distances of the test images to their nearest neighbors there.
     """
 
     mean: Tensor
@@ -41,7 +42,7 @@ class Statistics:
 @cache
 def load_statistics() -> Statistics:
     """The bundled statistics. Raises RuntimeError where they are damaged."""
-    tensors = bundled_tensors("statistics.safetensors", judge_card())
+    tensors = bundled_tensors("statistics.safetensors")
     step, lowest = tensors.pop("step"), tensors.pop("lowest")
     tensors["reduced"] = tensors["reduced"].float() * step + lowest  # stored in 256 levels
     floats = {name: tensors[name].float() for name in ("features", "basis")}
@@ -54,57 +55,57 @@ def score(
     labels: Tensor,
     *,
     judge: Judge | None = None,
-    statistics: Statistics | None = None,
     allow_few: bool = False,
 ) -> dict:
-    """How good pictures (N, 3, 32, 32) of the asked classes `labels` (N,) are, by the judge.
+    """How good images (N, 3, 32, 32) of the classes `labels` (N,) are, according to the judge.
 
-    Pictures are uint8 or float in [0, 1]. The answer's keys: `n`; `agreement` with the asked class,
-    its 95 % `agreement_interval`, `agreement_per_class` and `agreement_per_class_interval`;
-    `confidence`, the judge's mean probability of what it says; `judge_fd`, `kid`, `coverage`,
-    against training pictures; `nearest_train`, the mean distance to the nearest training picture,
-    and `nearest_train_of_test`, the test set's own; `no_distances`, None or why these are None.
+    Images are uint8 or float in [0, 1]. The keys: `n`; `agreement` with the class asked for, its
+    95 % `agreement_interval`, `agreement_per_class` and `agreement_per_class_interval`;
+    `confidence`, the mean of the highest probabilities; `judge_fd`, `kid`, `coverage` and
+    `nearest_train`, the mean distance to the nearest training image, all against the training set;
+    `nearest_train_of_test`, the same of the test set; `no_distances`, None or why these are None.
 
-    Raises ValueError for fewer than 500 pictures, and gives no distances for fewer than 2,000,
-    unless `allow_few`: a small set's distances are too large, and its shares too uncertain.
+    Raises ValueError for fewer than 500 images, and computes no distances for fewer than 2,000,
+    unless `allow_few`: distances of a small set are too large, its shares too uncertain.
     """
-    judge, statistics = judge or load_judge(pick_device()), statistics or load_statistics()
-    labels = check_scored(images, labels, allow_few)
-    features, logits = look(judge, images)
+    labels, statistics = check_scored(images, labels, allow_few), load_statistics()
+    features, logits = classify(judge or load_judge(pick_device()), images)
     result = {"n": len(images)} | agreement(logits, labels)
     few = len(images) < FEWEST_FOR_DISTANCES and not allow_few
     empty = dict.fromkeys(("judge_fd", "kid", "coverage", "nearest_train"))
     result |= empty if few else distances(features, statistics)
     result["nearest_train_of_test"] = statistics.of_test.mean().item()
-    result["no_distances"] = few_words(len(images)) if few else None
+    result["no_distances"] = too_few_message(len(images)) if few else None
     return result
 
 
 def agreement(logits: Tensor, labels: Tensor) -> dict:
-    """How often the judge names the asked class, over all and for each class, and how surely."""
+    """How often the judge predicts the class asked for, in all and per class, and how surely."""
     right = logits.argmax(1) == labels
-    named = {CLASS_NAMES[c]: right[labels == c] for c in labels.unique().tolist()}
+    per_class = {CLASS_NAMES[c]: right[labels == c] for c in labels.unique().tolist()}
     return {
         "agreement": right.double().mean().item(),
         "agreement_interval": wilson_interval(int(right.sum()), len(right)),
-        "agreement_per_class": {name: each.double().mean().item() for name, each in named.items()},
+        "agreement_per_class": {k: x.double().mean().item() for k, x in per_class.items()},
         "agreement_per_class_interval": {
-            name: wilson_interval(int(each.sum()), len(each)) for name, each in named.items()
+            k: wilson_interval(int(x.sum()), len(x)) for k, x in per_class.items()
         },
         "confidence": logits.softmax(1).max(1).values.mean().item(),
     }
 
 
 def wilson_interval(right: int, count: int) -> tuple[float, float]:
-    """The 95 % confidence interval of a share of which `right` of `count` were seen.
+    """The 95 % confidence interval of a share that was `right` times in `count` trials.
 
-    Wilson 1927, eq. 4: unlike share ± 1.96 standard errors it stays in [0, 1] and holds for few.
+    Wilson 1927, eq. 4: unlike share ± 1.96 standard errors it stays in [0, 1] and holds for small
+    counts. Raises ValueError unless 0 <= right <= count and count >= 1.
     """
-    share, z2 = right / count, Z_95**2
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    count = validation.whole("count", count)
+    share, z2 = validation.whole("right", right, 0, count) / count, Z_95**2
+    center = (share + z2 / (2 * count)) / (1 + z2 / count)
     spread = math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
     half = Z_95 * spread / (1 + z2 / count)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def distances(features: Tensor, statistics: Statistics) -> dict:
@@ -144,7 +145,9 @@ def kernel_distance(features1: Tensor, features2: Tensor) -> float:
     """The unbiased squared maximum mean discrepancy of features (M, D) and (N, D): the KID.
 
     Bińkowski et al., eq. 4 with the kernel (x·y / D + 1)³. Unbiased, it may be a little below 0.
+    Raises ValueError unless M and N are at least 2.
     """
+    validation.whole("the smaller number of features", min(len(features1), len(features2)), 2)
     x, y = features1.double(), features2.double()
     within = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in (cubic(x, x), cubic(y, y))]
     return (sum(within) - 2 * cubic(x, y).mean()).item()
@@ -156,31 +159,32 @@ def cubic(x: Tensor, y: Tensor) -> Tensor:
 
 
 def coverage(features: Tensor, real: Tensor, k: int = 5) -> float:
-    """The share of real pictures that have a generated one nearer than their k-th real neighbour.
+    """The share of real images that have a generated one nearer than their k-th real neighbor.
 
-    Naeem et al., eq. 9. Features (N, D) and (M, D). Near 1 where every kind of real picture is
-    drawn too; it grows with N, so compare at equal counts.
+    Naeem et al., eq. 9. Features (N, D), and `real` (M, D) with M > k. Near 1 where every kind of
+    real image is generated too; it grows with N, so compare at equal counts.
     """
-    radii = torch.cdist(real, real).kthvalue(k + 1, dim=1).values  # itself is the first
+    k = validation.whole("k", k, 1, len(real) - 1, hint=", fewer than there are real images")
+    radii = torch.cdist(real, real).kthvalue(k + 1, dim=1).values  # the first is itself
     return (torch.cdist(real, features).min(1).values < radii).float().mean().item()
 
 
 def nearest_training(
     features: Tensor, statistics: Statistics, among: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """How far each picture's features (N, 256) are from the nearest training picture's, and which.
+    """How far each image's features (N, 256) are from the nearest training image's, and which.
 
     Distances (N,) along the features' 64 main directions, and indices (N,) int64 into the training
-    set's standard order, or into `among`, where that gives the places of the pictures to look at.
+    set's standard order, or into `among`, the indices there of the images to compare with.
     """
     known = statistics.reduced if among is None else statistics.reduced[among]
     reduced = features.float() @ statistics.basis  # (N, 256) -> (N, 64)
-    found = [torch.cdist(some, known).min(1) for some in reduced.split(500)]
-    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+    nearest = [torch.cdist(batch, known).min(1) for batch in reduced.split(500)]
+    return torch.cat([n.values for n in nearest]), torch.cat([n.indices for n in nearest])
 
 
 def standard_places(data: ImageSet) -> Tensor:
-    """Where load_cifar10's training pictures stand in the standard order: int64 (N,)."""
+    """The indices of load_cifar10's training images in the standard order: int64 (N,)."""
     if data.source != "bundled":
         return torch.arange(len(data), device="cpu")
     subset = json.loads((BUNDLE / "subset.json").read_text(encoding="utf-8"))
@@ -189,55 +193,32 @@ def standard_places(data: ImageSet) -> Tensor:
 
 def check_scored(images: Tensor, labels: Tensor, allow_few: bool) -> Tensor:
     """The labels as int64 (N,) on the CPU; raises ValueError for what cannot be scored."""
-    check_kinds(images, labels)
-    labels = torch.as_tensor(labels).cpu()
-    if images.ndim != 4 or images.shape[1:] != (3, 32, 32):
+    if validation.tensor("images", images).dtype != torch.uint8:
+        validation.images_in_unit_range(images)
+    if images.shape[1:] != (3, 32, 32):
         raise ValueError(f"images has shape {tuple(images.shape)}; expected (N, 3, 32, 32).")
     if len(images) < (2 if allow_few else FEWEST_FOR_AGREEMENT):
-        raise ValueError(few_words(len(images)))
-    floats = images.is_floating_point()
-    if floats and not 0 <= float(images.min()) <= float(images.max()) <= 1:
+        raise ValueError(too_few_message(len(images)))
+    labels = validation.labels(labels).cpu()
+    if len(labels) != len(images) or labels.max() >= len(CLASS_NAMES):
         raise ValueError(
-            f"images lies in [{images.min():.3g}, {images.max():.3g}]; expected [0, 1], or uint8. "
-            "Use to_image_range(x) for the network's [-1, 1]."
+            f"labels has shape {tuple(labels.shape)} and values up to {labels.max()}; expected one "
+            f"from 0 to {len(CLASS_NAMES) - 1} for each of the {len(images)} images."
         )
-    if not floats and images.dtype != torch.uint8:
-        raise ValueError(f"images has dtype {images.dtype}; expected uint8, or floats in [0, 1].")
-    if labels.shape != images.shape[:1] or labels.is_floating_point():
-        raise ValueError(
-            f"labels has shape {tuple(labels.shape)} and dtype {labels.dtype}; expected one whole "
-            f"number for each of the {len(images)} images."
-        )
-    if not 0 <= int(labels.min()) <= int(labels.max()) < len(CLASS_NAMES):
-        raise ValueError(
-            f"labels holds values from {labels.min()} to {labels.max()}; expected 0 … 9."
-        )
-    return labels.long()
+    return labels
 
 
-def check_kinds(images: Tensor, labels: Tensor) -> None:
-    """Raise ValueError unless pictures are a tensor and labels whole numbers."""
-    if not isinstance(images, Tensor):
-        raise ValueError(f"images is a {type(images).__name__}; expected a tensor (N, 3, 32, 32).")
-    try:
-        torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(
-            f"labels is {labels!r}; expected whole numbers from 0 to 9, one per image."
-        ) from None
-
-
-def few_words(count: int) -> str:
-    """Why so few pictures are not scored, and what to do."""
+def too_few_message(count: int, remedy: str = "allow_few=True") -> str:
+    """Why so few images are not scored, and what to do: `remedy` is how to allow it."""
     if count < FEWEST_FOR_AGREEMENT:
-        low, high = wilson_interval(count // 2, max(count, 1))
-        return (
-            f"{count} images are too few to be scored; expected at least {FEWEST_FOR_AGREEMENT}: "
-            f"an agreement of one half would lie anywhere from {low:.2f} to {high:.2f}. Draw more, "
-            "or pass allow_few=True."
+        low, high = wilson_interval(max(count, 0) // 2, max(count, 1))
+        why = (
+            f"to be scored; expected at least {FEWEST_FOR_AGREEMENT}: an agreement of one half "
+            f"would lie anywhere from {low:.2f} to {high:.2f}"
         )
-    return (
-        f"{count} images are too few for distances; expected at least {FEWEST_FOR_DISTANCES}: "
-        "the covariance of 256 features needs that many, and a smaller set looks worse than it is. "
-        "Draw more, or pass allow_few=True."
-    )
+    else:
+        why = (
+            f"for distances; expected at least {FEWEST_FOR_DISTANCES}: the covariance of 256 "
+            "features needs that many, and a smaller set looks worse than it is"
+        )
+    return f"{count} images are too few {why}. Draw more, or pass {remedy}."

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from cdiff_helpers import validation
 from cdiff_helpers.data import to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.sampling import Frame, sample_conditional_images
-from cdiff_helpers.visualization import check_frames
 
 
 def noising_frames(
@@ -34,7 +34,7 @@ def sampling_frames(
     process: DiffusionProcess, frames: Sequence[Frame], *, count: int = 16
 ) -> tuple[list[Frame], list[str]]:
     """`count` of denoise's frames, evenly chosen, both ends among them: frames, words."""
-    check_frames(frames, 0)
+    validation.frames(frames)
     places = torch.linspace(0, len(frames) - 1, min(count, len(frames))).round().int().tolist()
     chosen = [frames[i] for i in places]
     return chosen, [

@@ -18,8 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from cdiff_helpers.data import load_cifar10
-from cdiff_helpers.evaluation.calibration import LADDERS, climb
-from cdiff_helpers.evaluation.judge import JUDGE, Judge, judge_card, load_judge, look
+from cdiff_helpers.evaluation.judge import JUDGE, Judge, classify, judge_card, load_judge
 from cdiff_helpers.evaluation.scores import (
     FEWEST_FOR_DISTANCES,
     Statistics,
@@ -29,6 +28,7 @@ from cdiff_helpers.evaluation.scores import (
     score,
 )
 from cdiff_helpers.runtime import write_digests, write_whole
+from tools.models.calibration import CORRUPTIONS, score_corruptions
 
 DIRECTIONS = 64  # of the features' 256, in which the nearest neighbours are looked for
 KEPT = ("agreement", "judge_fd", "kid", "coverage", "nearest_train")
@@ -52,10 +52,10 @@ def reduce(features: Tensor) -> dict[str, Tensor]:
 
 def statistics(judge: Judge, root: str | None) -> dict[str, Tensor]:
     """What `load_statistics` reads."""
-    features, _ = look(judge, load_cifar10(root).images)
-    of_test, _ = look(judge, load_cifar10(root, train=False).images)
+    features, _ = classify(judge, load_cifar10(root).images)
+    of_test, _ = classify(judge, load_cifar10(root, train=False).images)
     mean, covariance = mean_and_covariance(features)
-    some, _ = look(judge, load_cifar10(source="bundled").images)
+    some, _ = classify(judge, load_cifar10(source="bundled").images)
     made = {"mean": mean.float(), "covariance": covariance.float(), "features": some.half()}
     made |= reduce(features)
     restored = made["reduced"].float() * made["step"] + made["lowest"]
@@ -77,23 +77,23 @@ def write(name: str, tensors: dict[str, Tensor], card: dict) -> None:
 def accuracy(judge: Judge, **options) -> dict:
     """How many of the test pictures the judge names rightly."""
     test = load_cifar10(train=False, **options)
-    right = look(judge, test.images)[1].argmax(1).eq(test.labels)
+    right = classify(judge, test.images)[1].argmax(1).eq(test.labels)
     return {"right": int(right.sum()), "of": len(test)}
 
 
 def calibration(root: str | None) -> dict:
-    """Each ladder's steps on the first test pictures: strength and scores."""
-    images, labels = first_test_pictures(root)
+    """Each corruption's steps on the first test images: strength and scores."""
+    images, labels = first_test_images(root)
     return {
-        ladder: [
+        name: [
             {key: step[key] for key in ("strength", *KEPT)}
-            for step in climb(images, labels, ladder)
+            for step in score_corruptions(images, labels, name)
         ]
-        for ladder in LADDERS
+        for name in CORRUPTIONS
     }
 
 
-def first_test_pictures(root: str | None) -> tuple[Tensor, Tensor]:
+def first_test_images(root: str | None) -> tuple[Tensor, Tensor]:
     """As many as distances need: their images and labels."""
     test = load_cifar10(root, train=False)
     return test.images[:FEWEST_FOR_DISTANCES], test.labels[:FEWEST_FOR_DISTANCES]
@@ -123,11 +123,11 @@ def markdown(card: dict) -> str:
         "| spoilt by | strength | agreement | judge-FD | KID | coverage | nearest |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for ladder, steps in card["calibration"].items():
+    for name, steps in card["calibration"].items():
         for step in steps:
             strength = "none" if step["strength"] is None else step["strength"]
             lines.append(
-                f"| {ladder} | {strength} | {step['agreement']:.3f} | {step['judge_fd']:.3f} "
+                f"| {name} | {strength} | {step['agreement']:.3f} | {step['judge_fd']:.3f} "
                 f"| {step['kid']:.4f} | {step['coverage']:.3f} | {step['nearest_train']:.3f} |"
             )
     lines += [
@@ -156,7 +156,7 @@ def main() -> None:
     card["test"] = accuracy(load_judge(), root=args.root)  # of the float16 weights, as bundled
     card["bundled_test"] = accuracy(load_judge(), source="bundled")
     card["calibration"] = calibration(args.root)
-    card["real"] = score(*first_test_pictures(args.root))
+    card["real"] = score(*first_test_images(args.root))
     write_whole(JUDGE / "card.json", (json.dumps(card, indent=1) + "\n").encode())
     write_whole(JUDGE / "card.md", markdown(card).encode())
     write_digests(JUDGE)

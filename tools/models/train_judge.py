@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from cdiff_helpers.data import ResidentLoader, load_cifar10, to_image_range
-from cdiff_helpers.evaluation.judge import Judge, look, whitening_filters
+from cdiff_helpers.evaluation.judge import Judge, classify
 from cdiff_helpers.runtime import pick_device, provenance, seed_everything, write_whole
 from cdiff_helpers.training import EMA, autocast, tensor_bytes
 
@@ -32,6 +32,7 @@ LABEL_SMOOTHING = 0.2
 SHIFT = 2  # pixels, at most
 WHITENING_EPOCHS = 3  # after which the whitening's bias stays
 EMA_DECAY = 0.98
+SMALLEST_VARIANCE = 5e-4  # added to each direction's, so that none is amplified too much
 
 
 def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -43,6 +44,19 @@ def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     columns = (right[:, None] + torch.arange(W))[:, None, None, :].to(images.device)
     each = torch.arange(B, device=images.device)[:, None, None, None]
     return padded[each, torch.arange(C, device=images.device)[:, None, None], rows, columns]
+
+
+def whitening_filters(images: Tensor) -> Tensor:
+    """Filters that make the 2 x 2 patches of normalized images uncorrelated: (24, 3, 2, 2).
+
+    The eigenvectors of the patches' covariance, each over the root of its variance, and their
+    negatives (the paper's section 3.1).
+    """
+    patches = F.unfold(images, 2).transpose(1, 2).flatten(0, 1)  # (B, 3, H, W) -> (B*31*31, 12)
+    variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+    scaled = (directions / (variances + SMALLEST_VARIANCE).sqrt()).T.flip(0)  # the largest first
+    filters = scaled.reshape(-1, 3, 2, 2)
+    return torch.cat([filters, -filters])
 
 
 def make_optimizer(judge: Judge) -> torch.optim.SGD:
@@ -106,7 +120,7 @@ def main() -> None:
     ema = train(judge.train(), loader, args.epochs, args.seed)
     seconds = time.monotonic() - since
     test = load_cifar10(args.root, train=False, source=args.source)
-    right = look(ema.model, test.images)[1].argmax(1).eq(test.labels).sum().item()
+    right = classify(ema.model, test.images)[1].argmax(1).eq(test.labels).sum().item()
     record = provenance(device) | {
         "seed": args.seed,
         "epochs": args.epochs,
