@@ -174,6 +174,53 @@ def earlier(t_prev: Any, t: Tensor) -> None:
         )
 
 
+def images_in_unit_range(images: Any) -> Tensor:
+    """The images, if they are floats (N, 3, H, W) in [0, 1], N at least 1."""
+    if tensor("images", images).ndim != 4 or images.shape[1] != 3 or not images.numel():
+        raise ValueError(
+            f"images has shape {tuple(images.shape)}; expected (N, 3, H, W) with N at least 1. "
+            "For a single image use image[None]."
+        )
+    low, high = float(images.min()), float(images.max())
+    if not images.is_floating_point() or not 0 <= low <= high <= 1:
+        raise ValueError(
+            f"images has dtype {images.dtype} and lies in [{low:.3g}, {high:.3g}]; expected floats "
+            "in [0, 1]. Use to_image_range(x) for the network's [-1, 1], images / 255 for uint8."
+        )
+    return images
+
+
+def whole_numbers(name: str, values: Any, low: int, high: int) -> list[int]:
+    """The whole numbers as ints, at least one, each from low to high."""
+    items = values.tolist() if isinstance(values, np.ndarray | Tensor) else values
+    if not isinstance(items, Sequence) or isinstance(items, str) or not items:
+        raise ValueError(
+            f"{name} is {format_value(values)}; expected at least one whole number, such as "
+            f"[{low}, {high}]."
+        )
+    return [whole(name, item, low, high) for item in items]
+
+
+def names(name: str, values: Any, count: int) -> list[str]:
+    """The names as a list: `count` of them, or none where the value is None."""
+    if values is None:
+        return []
+    if isinstance(values, str) or not hasattr(values, "__len__") or len(values) != count:
+        raise ValueError(f"{name} is {values!r}; expected a list of {count} names.")
+    return list(values)
+
+
+def frames(values: Any) -> Sequence:
+    """The frames of `denoise`: at least one object with t, xt and x0, whoever defined it."""
+    names = ("t", "xt", "x0")
+    listed = isinstance(values, Sequence) and len(values) > 0
+    if not listed or not all(hasattr(frame, name) for frame in values for name in names):
+        raise ValueError(
+            f"frames is {format_value(values)}; expected at least one frame: list(denoise(…))."
+        )
+    return values
+
+
 def labels_of(x: Tensor, y: Any, null_class: int | None = None) -> None:
     """Raise ValueError unless y holds one int64 label per image of x, at most `null_class`."""
     if tensor("y", y, "Try torch.tensor([3, 5]).").dtype != torch.int64 or y.shape != x.shape[:1]:

@@ -48,7 +48,7 @@ from cdiff_helpers.training import (
     train,
 )
 from cdiff_helpers.visualization import plot_noising
-from cdiff_helpers.widgets.frames import noising_frames
+from cdiff_helpers.widgets import noising_frames
 from notebooks import HOUSE, NOTEBOOKS
 
 DEVICES = {"A100": ("cuda", (8, 0)), "T4": ("cuda", (7, 5)), "Apple": ("mps", (0, 0))}
