@@ -5,6 +5,7 @@ Home: notebook 07. The image is a `widgets.Image`, which neither flashes nor han
 
 import html
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import ipywidgets as widgets
 
@@ -59,6 +60,8 @@ class Panel(widgets.VBox):
 
     A button calls the method of its name.
     """
+
+    children: Any
 
     def __init__(self, controls: dict[str, widgets.Widget], caption="", **buttons: widgets.Button):
         layout = widgets.Layout(max_width="100%", align_self="flex-start")  # or it is stretched

@@ -30,7 +30,7 @@ def class_picker(
 ) -> widgets.Widget:
     """Pick a class, a seed and a guidance scale; see `count` images generated for them."""
     validation.same_schedule(model, process)
-    options = {"count": validation.whole("count", count), "num_steps": num_steps}
+    count = validation.whole("count", count)
     seed = widgets.IntSlider(0, 0, 99, description="seed")
     controls = {"label": class_menu(7), "seed": seed, "guidance_scale": guidance_slider()}
     for control in controls.values():
@@ -38,6 +38,7 @@ def class_picker(
 
     def show(label: int, **chosen) -> tuple[bytes, str]:
         text = html.escape(f"{count} × {CLASS_NAMES[label]}, {num_steps} steps of {DEFAULT_SOLVER}")
-        return render_samples(model, process, label, **chosen, **options), text
+        chosen |= {"count": count, "num_steps": num_steps}
+        return render_samples(model, process, label, **chosen), text
 
     return followed(show, controls, f"{count} generated images of the picked class")

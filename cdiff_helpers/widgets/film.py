@@ -161,7 +161,7 @@ def guidance_frames(
         sample_conditional_images(model, process, labels, guidance_scale=scale, **options)
         for scale in scales
     ]
-    meaning = {0: ": the class has no say", 1: ": the plain conditional network"}
+    meaning = {0.0: ": the class has no say", 1.0: ": the plain conditional network"}
     return frames, [f"guidance scale {scale:g}{meaning.get(scale, '')}" for scale in scales]
 
 

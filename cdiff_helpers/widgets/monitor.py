@@ -47,7 +47,7 @@ class RunDisplay(Panel):
     def __init__(self, state, sample: Callable | None, reference: Sequence[float] | None):
         super().__init__({}, "images by the EMA model" if sample else "")
         self.state, self.reference, self.progress = state, reference, widgets.HTML()
-        self.children = (self.progress, *self.children)
+        self.children = (self.progress, self.image, self.caption, self.message)
         self.first, self.start = state.index, time.monotonic()
 
     def show_progress(self, step, ended: bool = False) -> None:
