@@ -6,6 +6,7 @@ Home: notebook 07. Sampling has a thread of its own: the kernel's reads the Stop
 import html
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,8 @@ AT_ONCE = 32  # images per network call: Stop waits for one such call, a tenth o
 BOARD_SIZE = 640  # screen pixels of the longer side, while each image's pixel gets 2 to 5 of them
 
 
-class Stopped(Exception):
-    """Raised inside a sampling that was asked to stop."""
-
-
 class InParts:
-    """The model, asked about AT_ONCE images at a time; raises Stopped once the event is set."""
+    """The model, asked about AT_ONCE images at a time; CancelledError once the event is set."""
 
     def __init__(self, model: Callable, stopped: threading.Event):
         self.model, self.stopped = model, stopped
@@ -51,7 +48,7 @@ class InParts:
         eps = []
         for part in zip(xt.split(AT_ONCE), t.split(AT_ONCE), y.split(AT_ONCE)):
             if self.stopped.is_set():
-                raise Stopped
+                raise CancelledError
             eps.append(self.model(*part))
         return torch.cat(eps)
 
@@ -131,14 +128,13 @@ class SamplerBoard(Panel):
             self.caption.value = f"generated images, one column per class: {', '.join(self.names)}"
             self.progress.value, self.progress.max = 0, options["num_steps"]
             labels = [label for label in classes for _ in range(per_class)]
-            for frame in denoise(
-                InParts(self.model, self.stopped), self.process, labels, **options
-            ):
+            model = InParts(self.model, self.stopped)
+            for frame in denoise(model, self.process, labels, **options):
                 self.frames.append(board_pixels(frame, len(classes)))
                 self.timesteps.append(frame.t)
                 self.progress.value = len(self.frames) - 1
                 self.show(-1)
-        except Stopped:
+        except CancelledError:
             outcome = f"stopped after {len(self.frames)} of {self.progress.max + 1} frames"
         except Exception as error:  # nobody would see a thread's error
             outcome = error_html(error)

@@ -27,27 +27,27 @@ class Curve:
 
 
 def svg_chart(
-    curves: Sequence[Curve], alt: str, last: int, x_ends: tuple[str, str], y_ends: tuple[str, str]
+    curves: Sequence[Curve], alt: str, last: int, *, x: tuple[str, str], y: tuple[str, str]
 ) -> str:
-    """The curves over the indices 0 … last, in axes whose ends are named; `alt` describes them."""
+    """The curves over 0 … last as SVG; `alt` describes them, `x` and `y` name the axes' ends."""
     drawn, legend = [], []
     for curve in curves:
-        x = LEFT + (RIGHT - LEFT) * np.arange(len(curve.heights)) / last
-        y = BOTTOM - (BOTTOM - TOP) * curve.heights
-        sampled = np.unique(np.linspace(0, len(y) - 1, min(POINTS, len(y))).astype(int))
-        points = " ".join(f"{x[i]:.1f},{y[i]:.1f}" for i in sampled if np.isfinite(y[i]))
+        right = LEFT + (RIGHT - LEFT) * np.arange(len(curve.heights)) / last
+        down = BOTTOM - (BOTTOM - TOP) * curve.heights
+        sampled = np.unique(np.linspace(0, len(down) - 1, min(POINTS, len(down))).astype(int))
+        points = " ".join(f"{right[i]:.1f},{down[i]:.1f}" for i in sampled if np.isfinite(down[i]))
         drawn.append(
             f'<polyline points="{points}" fill="none" stroke="{curve.color}" stroke-width="2" '
             f'stroke-dasharray="{curve.dashes}" stroke-opacity="{curve.opacity}"/>'
         )
         if curve.marker is not None:
-            center = f'cx="{x[curve.marker]:.1f}" cy="{y[curve.marker]:.1f}"'
+            center = f'cx="{right[curve.marker]:.1f}" cy="{down[curve.marker]:.1f}"'
             drawn.append(f'<circle {center} r="5" fill="{curve.color}"/>')
         if curve.name:
             line = "╍" if curve.dashes else "━"
             legend.append(f'<tspan dx="12" fill="{curve.color}">{line}</tspan> ')
             legend.append(html.escape(curve.name))
-    alt, x0, x1, y0, y1 = map(html.escape, (alt, *x_ends, *y_ends))
+    alt, x0, x1, y0, y1 = map(html.escape, (alt, *x, *y))
     return (
         f'<svg role="img" aria-label="{alt}" width="{WIDTH}" height="{HEIGHT}" '
         f'viewBox="0 0 {WIDTH} {HEIGHT}" style="max-width: 100%" font-size="11" '

@@ -69,7 +69,7 @@ class Panel(widgets.VBox):
         self.image = widgets.Image(format="png", layout=layout)
         self.caption, self.message = widgets.Label(caption), widgets.HTML()
         for control in controls.values():
-            if not isinstance(control, Checkboxes):
+            if hasattr(control, "style"):
                 control.style = WIDE
         for name, button in buttons.items():
             button.on_click(lambda _, name=name: self.attempt(getattr(self, name)))

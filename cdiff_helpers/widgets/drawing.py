@@ -36,9 +36,9 @@ def class_picker(
     for control in controls.values():
         control.continuous_update = False  # act when the handle is let go, not on its way
 
-    def show(label: int, **chosen) -> tuple[bytes, str]:
-        text = html.escape(f"{count} × {CLASS_NAMES[label]}, {num_steps} steps of {DEFAULT_SOLVER}")
-        chosen |= {"count": count, "num_steps": num_steps}
-        return render_samples(model, process, label, **chosen), text
+    def show(**chosen) -> tuple[bytes, str]:
+        text = f"{count} × {CLASS_NAMES[chosen['label']]}, {num_steps} steps of {DEFAULT_SOLVER}"
+        png = render_samples(model, process, count=count, num_steps=num_steps, **chosen)
+        return png, html.escape(text)
 
     return followed(show, controls, f"{count} generated images of the picked class")

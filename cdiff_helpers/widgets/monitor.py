@@ -38,7 +38,8 @@ def loss_svg(
     alt = "no loss yet"
     if len(values):
         alt = f"loss {mean[-1]:.4f} after {len(values)} of {last + 1} updates"
-    return svg_chart(curves, alt, last, ("update 1", str(last + 1)), (f"{low:.3g}", f"{high:.3g}"))
+    ends = {"x": ("update 1", str(last + 1)), "y": (f"{low:.3g}", f"{high:.3g}")}
+    return svg_chart(curves, alt, last, **ends)
 
 
 class RunDisplay(Panel):

@@ -51,7 +51,7 @@ def noising_html(process: DiffusionProcess, t: int, name: str) -> str:
         Curve(noise, ORANGE, "√(1-ᾱ): of the noise", "6 3", marker=t),
     ]
     alt = f"√ᾱ is {signal[t]:.3f} and √(1-ᾱ) is {noise[t]:.3f} at t = {t}"
-    chart = svg_chart(curves, alt, last, ("t = 0", f"t = {last}"), ("0", "1"))
+    chart = svg_chart(curves, alt, last, x=("t = 0", f"t = {last}"), y=("0", "1"))
     return (
         f"{chart}<br>{html.escape(name)} at t = {t} of {last + 1}: ᾱ = {alpha_bar[t]:.4f}, so x_t "
         f"is {signal[t]:.3f} × the image + {noise[t]:.3f} × the noise; β = {process.betas[t]:.4f}"
@@ -84,7 +84,7 @@ def noising_explorer(data: Any) -> widgets.Widget:
 
     controls["num_steps"].observe(limit_t, names="value")  # before the image follows
 
-    def show(schedule: str, num_steps: int, max_beta: float, name: str, i: int, t: int):
+    def show(*, schedule: str, num_steps: int, max_beta: float, name: str, i: int, t: int):
         process, t = make_process(schedule, num_steps, max_beta), min(t, num_steps - 1)
         x0, _ = data[places[name][i]]
         return render_noising(process, x0, t), noising_html(process, t, name)
