@@ -34,8 +34,9 @@ def svg_chart(
     for curve in curves:
         right = LEFT + (RIGHT - LEFT) * np.arange(len(curve.heights)) / last
         down = BOTTOM - (BOTTOM - TOP) * curve.heights
-        sampled = np.unique(np.linspace(0, len(down) - 1, min(POINTS, len(down))).astype(int))
-        points = " ".join(f"{right[i]:.1f},{down[i]:.1f}" for i in sampled if np.isfinite(down[i]))
+        few = np.unique(np.linspace(0, len(down) - 1, min(POINTS, len(down))).astype(int))
+        few = few[np.isfinite(down[few])]
+        points = " ".join(map("{:.1f},{:.1f}".format, right[few].tolist(), down[few].tolist()))
         drawn.append(
             f'<polyline points="{points}" fill="none" stroke="{curve.color}" stroke-width="2" '
             f'stroke-dasharray="{curve.dashes}" stroke-opacity="{curve.opacity}"/>'
