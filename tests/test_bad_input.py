@@ -322,20 +322,49 @@ TABLE = {
         lambda v: "",
     ),
     "film": (film, [[], None, [1, 2]], lambda v: ""),
+    "film scale": (lambda v: film([x], scale=v), [0, -1, NAN, "3", None], repr),
+    "film seconds": (lambda v: film([x], seconds=v), [-1, NAN, INF, "4"], repr),
+    "film columns": (lambda v: film([x], columns=v), [0, 1.5, True], repr),
+    "film captions": (lambda v: film([x], v), [["a", "b"], "a", 5], repr),
     "noising_frames": (
         lambda v: list(noising_frames(process, x, v)), [[T], [-1], [1.5]], lambda v: "",
     ),
     "sampling_frames": (
-        lambda v: sampling_frames(process, v), [[], [1, 2], None], lambda v: "",
+        lambda v: sampling_frames(process, v), [[], [1, 2], None, [x]], lambda v: "",
+    ),
+    "sampling_frames count": (
+        lambda v: sampling_frames(process, [*denoise(model, process, [1], num_steps=1)], count=v),
+        [0, 1.5, "2"], repr,
     ),
     "guidance_frames": (
-        lambda v: list(guidance_frames(model, process, [1], v, num_steps=2)), [[NAN], ["2"]],
+        lambda v: list(guidance_frames(model, process, [1], v, num_steps=2)), [[NAN], ["2"], []],
         lambda v: "",
     ),
     "noising_explorer": (noising_explorer, [None, [], 3], lambda v: ""),
     "class_picker": (lambda v: class_picker(model, v), [longer, None], lambda v: ""),
+    "class_picker count": (lambda v: class_picker(model, process, count=v), [0, 2.5], repr),
     "sampler_board": (lambda v: sampler_board(model, v), [longer, None], lambda v: ""),
+    "sampler_board per_class": (
+        lambda v: sampler_board(model, process, per_class=v), [0, 11, 1.5, None], repr,
+    ),
+    "sampler_board guidance": (
+        lambda v: sampler_board(model, process, guidance_scale=v), [-1, 6, NAN, "2"], repr,
+    ),
+    "sampler_board num_steps": (
+        lambda v: sampler_board(model, process, num_steps=v), [0, T + 1, 1.5], repr,
+    ),
+    "sampler_board seed": (
+        lambda v: sampler_board(model, process, seed=v), [-1, 2**53, 1.5, None], repr,
+    ),
+    "sampler_board classes": (
+        lambda v: sampler_board(model, process, classes=v), [(), ("unicorn",)], lambda v: "",
+    ),
     "step_by_step": (lambda v: step_by_step(model, v), [longer, None], lambda v: ""),
+    "step_by_step num_steps": (
+        lambda v: step_by_step(model, process, num_steps=v), [0, T + 1, 1.5, None], repr,
+    ),
+    "step_by_step label": (lambda v: step_by_step(model, process, label=v), [10, -1, "cat"], repr),
+    "step_by_step walked": (lambda v: step_by_step(model, process, walked=v), [0, 1.5], repr),
     # reference and judge
     "load_reference": (load_reference, ["nowhere", __file__, 3], str),
     "load_record": (load_record, ["mine", None, 3], repr),

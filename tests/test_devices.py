@@ -45,7 +45,7 @@ from cdiff_helpers.training import (
     train,
 )
 from cdiff_helpers.visualization import plot_noising
-from cdiff_helpers.widgets.frames import noising_frames
+from cdiff_helpers.widgets import noising_frames
 from tests.support import runs
 from tests.support.notebooks import HOUSE, NOTEBOOKS
 from tests.support.pretended_device import pretended

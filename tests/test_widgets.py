@@ -16,47 +16,42 @@ import torch
 from ipywidgets import HTML, Box, Image, Label
 from PIL import Image as Picture
 
-from cdiff_helpers.data import to_image_range
+from cdiff_helpers.data import ImageSet, to_image_range
 from cdiff_helpers.sampling import GUIDANCE_SCALE, denoise
 from cdiff_helpers.training import Step, TrainConfig
 from cdiff_helpers.visualization import tile_images
 from cdiff_helpers.widgets import (
     SamplerBoard,
-    Stepper,
     board_pixels,
-    captioned,
     class_picker,
     film,
     guidance_frames,
-    loss_svg,
-    make_process,
     monitor,
     noising_explorer,
     noising_frames,
     render_board,
-    render_noising,
     render_samples,
-    render_step,
     sampler_board,
     sampling_frames,
-    schedule_svg,
     step_by_step,
-    step_terms,
 )
 from cdiff_helpers.widgets.board import AT_ONCE
-from cdiff_helpers.widgets.captions import GAP as BETWEEN
-from cdiff_helpers.widgets.controls import Checkboxes
+from cdiff_helpers.widgets.captions import MARGIN, captioned
+from cdiff_helpers.widgets.controls import LARGEST_SEED, Checkboxes, followed
 from cdiff_helpers.widgets.film import GAP
+from cdiff_helpers.widgets.monitor import loss_svg
+from cdiff_helpers.widgets.noising import make_process, noising_html, render_noising
+from cdiff_helpers.widgets.stepper import Stepper, explain_step
 
 PICKER = {"count": 2, "num_steps": 2}
 
 
 def parts(widget):
-    """Controls by their description, the picture, the words."""
+    """Controls by their description, the image, the message."""
     controls = {c.description: c for c in widget.children if getattr(c, "description", "")}
     (image,) = (c for c in widget.children if isinstance(c, Image))
-    (words,) = (c for c in widget.children if isinstance(c, HTML))
-    return controls, image, words
+    (message,) = (c for c in widget.children if isinstance(c, HTML))
+    return controls, image, message
 
 
 def test_noising_is_drawn_as_three_enlarged_pictures(process, bundle):
@@ -72,14 +67,14 @@ def test_noising_is_drawn_as_three_enlarged_pictures(process, bundle):
 
 
 def test_picking_draws_what_was_picked(small_model, short_process):
-    controls, image, words = parts(class_picker(small_model, short_process, **PICKER))
+    controls, image, message = parts(class_picker(small_model, short_process, **PICKER))
     controls["class"].value = 7
     controls["seed"].value = 11
     controls["guidance scale"].value = 3.0
     expected = render_samples(
         small_model, short_process, 7, solver="ddim", seed=11, guidance_scale=3.0, **PICKER
     )
-    assert image.value == expected and "horse" in words.value
+    assert image.value == expected and "horse" in message.value
     assert not any(c.continuous_update for c in list(controls.values())[1:])
 
 
@@ -94,14 +89,14 @@ def test_an_error_in_a_callback_is_told_and_the_next_move_recovers(short_process
                 raise ValueError("the model is gone")
             return xt
 
-    controls, image, words = parts(class_picker(Model(), short_process, **PICKER))
+    controls, image, message = parts(class_picker(Model(), short_process, **PICKER))
     before = image.value
     broken.append(True)
     controls["seed"].value = 1
-    assert "the model is gone" in words.value and image.value == before
+    assert "the model is gone" in message.value and image.value == before
     broken.clear()
     controls["seed"].value = 2
-    assert "gone" not in words.value and image.value != before
+    assert "gone" not in message.value and image.value != before
 
 
 def test_five_hundred_moves_leave_no_figure_and_no_memory(bundle):
@@ -142,6 +137,70 @@ def test_every_control_has_a_name_and_every_picture_alternative_text(
             assert getattr(widget, "description", "") or getattr(widget, "tooltip", None) is None
         (said,) = (widget.value for widget in described(box) if isinstance(widget, Label))
         assert len(said) > 15
+
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def test_names_and_errors_reach_the_page_as_text(bundle, board, tmp_path, displayed):
+    """Whatever a class, a file or an error is called, no message runs it."""
+
+    def broken():
+        raise ValueError(EVIL)
+
+    renamed = ImageSet(bundle.images, bundle.labels, [EVIL, *bundle.classes[1:]], "bundled")
+    board.draw()
+    board.thread.join()
+    board.file.value = str(tmp_path / "<b>x.png")
+    board.buttons["save"].click()
+    run = Run(5)
+    list(monitor(run.steps(), run, sample=broken))
+    boxes = [noising_explorer(renamed), followed(broken, {}, EVIL), board, displayed[0]]
+    pages = [w.value for box in boxes for w in described(box) if isinstance(w, HTML)]
+    pages.append(film([torch.zeros(1, 3, 8, 8)], [EVIL], alt=EVIL).data)
+    assert sum("&lt;" in page for page in pages) == 5
+    assert not any(EVIL in page or "<b>x" in page for page in pages)
+
+
+class Like:
+    """Another object's attributes and items, as those of a student's own class."""
+
+    def __init__(self, other):
+        self.other = other
+
+    def __getattr__(self, name):
+        return getattr(self.other, name)
+
+    def __getitem__(self, i):
+        return self.other[i]
+
+    def __call__(self, *args):
+        return self.other(*args)
+
+
+def test_a_students_own_objects_serve(small_model, short_process, bundle):
+    model, process = Like(small_model), Like(short_process)
+    frames = list(map(Like, denoise(small_model, short_process, [3], num_steps=2)))
+    assert len(frames_of(film(*sampling_frames(process, frames)))[0]) == 3
+    film(*noising_frames(process, bundle[0][0][None], np.array([0, 19]), seed=np.int64(1)))
+    scales = np.array([0.0, 1.0])
+    film(*guidance_frames(model, short_process, [3], scales, num_steps=1), scale=np.int64(2))
+    two = np.int64(2)
+    for box in (
+        noising_explorer(Like(bundle)),
+        class_picker(model, short_process, count=two, num_steps=2),
+        sampler_board(model, short_process, per_class=two, num_steps=two, seed=LARGEST_SEED),
+        step_by_step(model, short_process, label=two, walked=two, num_steps=torch.tensor(2)),
+    ):
+        (image,) = (w for w in described(box) if isinstance(w, Image))
+        assert Picture.open(io.BytesIO(image.value)).width > 60
+
+
+def test_a_part_of_a_set_that_lacks_classes_can_be_explored(bundle):
+    ships = bundle.labels == 8
+    part = ImageSet(bundle.images[ships], bundle.labels[ships], bundle.classes, "bundled")
+    controls, *_ = parts(noising_explorer(part))
+    assert controls["class"].options == ("ship",)
 
 
 def frames_of(shown):
@@ -198,7 +257,7 @@ def test_the_noising_films_frames_are_one_jump_from_the_picture(process, bundle)
     kept = process.alpha_bar[500]
     xt = kept.sqrt() * x0 + (1 - kept).sqrt() * noise
     assert len(frames) == 3 and torch.allclose(frames[1], to_image_range(xt), atol=1e-6)
-    assert f"t = 500: ᾱ = {kept:.3f}, so {kept**0.5:.2f} × the picture" in words[1]
+    assert f"t = 500: ᾱ = {kept:.3f}, so {kept**0.5:.2f} × the image" in words[1]
     assert abs(frames[0] - to_image_range(x0)).max() < 0.05
     film(frames, words)
 
@@ -224,7 +283,7 @@ def test_the_guidance_films_frames_start_from_one_noise(small_model, short_proce
 def test_captions_stand_below_their_columns():
     pixels = np.zeros((4, 80, 3), np.uint8)
     card = np.asarray(Picture.open(io.BytesIO(captioned(pixels, ["x̂₀", ""], 2))))
-    assert not card[:8, :80].any() and (card[:8, 80 : 80 + BETWEEN] == 255).all()
+    assert not card[:8, :80].any() and (card[:8, 80 : 80 + MARGIN] == 255).all()
     below = card[8:]
     assert (below[:, :80] < 128).any() and (below[:, 80:] == 255).all()
     higher = np.asarray(Picture.open(io.BytesIO(captioned(pixels, ["a\nb", ""], 2))))
@@ -234,9 +293,9 @@ def test_captions_stand_below_their_columns():
 @pytest.mark.parametrize(
     ("frames", "words", "message"),
     [
-        ([], None, "has no frames"),
+        ([], None, "at least one"),
         ([torch.zeros(1, 3, 8, 8), torch.zeros(2, 3, 8, 8)], None, "of sizes 16 x 8, 8 x 8"),
-        ([torch.zeros(1, 3, 8, 8)], ["a", "b"], "2 words for 1 frames"),
+        ([torch.zeros(1, 3, 8, 8)], ["a", "b"], "list of 1 names"),
         ([torch.zeros(1, 3, 8, 8) - 1], None, r"lies in \[-1, -1\]"),
     ],
 )
@@ -252,15 +311,15 @@ def attributes(svg, tag, name):
 
 def test_the_schedules_curves_have_their_marker_at_t():
     process = make_process("cosine", 100, 0.999)
-    svg = schedule_svg(process, 30, width=456, height=140)  # a plot of 400 x 100
+    svg = noising_html(process, 30, "cat").split("<br>")[0]
     (signal, noise), (x, _) = attributes(svg, "circle", "cy"), attributes(svg, "circle", "cx")
-    kept = float(process.alpha_bar[30])
-    assert float(x) == pytest.approx(48 + 400 * 30 / 99, abs=0.1)
-    assert float(signal) == pytest.approx(108 - 100 * kept**0.5, abs=0.1)
-    assert float(noise) == pytest.approx(108 - 100 * (1 - kept) ** 0.5, abs=0.1)
-    assert f"{kept**0.5:.3f}" in ElementTree.fromstring(svg).get("aria-label")
+    alpha_bar = float(process.alpha_bar[30])
+    assert float(x) == pytest.approx(48 + 504 * 30 / 99, abs=0.1)
+    assert float(signal) == pytest.approx(158 - 150 * alpha_bar**0.5, abs=0.1)
+    assert float(noise) == pytest.approx(158 - 150 * (1 - alpha_bar) ** 0.5, abs=0.1)
+    assert f"{alpha_bar**0.5:.3f}" in ElementTree.fromstring(svg).get("aria-label")
     first = attributes(svg, "polyline", "points")[0].split()[0]
-    assert first == f"48.0,{108 - 100 * float(process.alpha_bar[0]) ** 0.5:.1f}"
+    assert first == f"48.0,{158 - 150 * float(process.alpha_bar[0]) ** 0.5:.1f}"
 
 
 def test_a_schedule_is_made_as_asked():
@@ -273,40 +332,38 @@ def test_a_schedule_is_made_as_asked():
 
 
 def test_the_explorer_follows_each_of_its_controls(bundle):
-    controls, image, words = parts(noising_explorer(bundle))
+    controls, image, message = parts(noising_explorer(bundle))
     controls["class"].value = "ship"
-    controls["picture"].value = 2
+    controls["image"].value = 2
     controls["schedule"].value = "linear"
     controls["time t"].value = 600
     ship = (bundle.labels == 8).nonzero()[2, 0]
     process = make_process("linear", 1000, 0.999)
     assert image.value == render_noising(process, bundle[ship][0], 600)
-    assert f"ᾱ = {process.alpha_bar[600]:.4f}" in words.value and "ship" in words.value
+    assert f"ᾱ = {process.alpha_bar[600]:.4f}" in message.value and "ship" in message.value
     controls["steps T"].value = 50
     assert controls["time t"].max == controls["time t"].value == 49
     assert image.value == render_noising(make_process("linear", 50, 0.999), bundle[ship][0], 49)
     controls["largest β"].value = 0.1
-    assert "This could not" not in words.value and "of 50" in words.value
+    assert "This could not" not in message.value and "of 50" in message.value
 
 
 def test_the_explorer_redraws_for_each_move_of_the_time(bundle):
-    controls, image, words = parts(noising_explorer(bundle))
+    controls, image, message = parts(noising_explorer(bundle))
     assert controls["time t"].continuous_update
     process = make_process("cosine", 1000, 0.999)
     first = bundle[int((bundle.labels == 0).nonzero()[0, 0])][0]
     for t in (0, 999, 400):
         controls["time t"].value = t
         assert image.value == render_noising(process, first, t)
-        assert schedule_svg(process, t) in words.value
+        assert message.value == noising_html(process, t, "airplane")
 
 
-def test_checkboxes_hold_what_is_checked_by_hand_or_by_program():
+def test_checkboxes_hold_what_is_checked():
     picker = Checkboxes(("cat", "dog", "ship"), checked=[2])
-    assert [box.value for box in picker.boxes] == [False, False, True]
-    picker.boxes[0].value = True  # a click
+    assert picker.value == (2,)
+    picker.children[0].value = True  # a click
     assert picker.value == (0, 2)
-    picker.value = [1]
-    assert [box.value for box in picker.boxes] == [False, True, False]
 
 
 @pytest.fixture
@@ -323,12 +380,12 @@ def test_the_board_draws_what_is_chosen_and_scrubs_its_frames(board, small_model
     frames = list(denoise(small_model, short_process, [3, 3, 8, 8], **asked))
     expected = [board_pixels(frame, 2) for frame in frames]
     assert len(board.frames) == 5 and all(map(np.array_equal, board.frames, expected))
-    assert board.progress.value == board.progress.max == 4 and not board.frame.disabled
-    assert "cat, ship" in board.said.value
+    assert board.progress.value == board.progress.max == 4 and not board.step.disabled
+    assert "cat, ship" in board.caption.value
     for i in (0, 4, 2):
-        board.frame.value = i
-        assert board.picture.value == render_board(expected[i], ["cat", "ship"])
-        assert (f"t = {frames[i].t}" if i < 4 else "finished") in board.words.value
+        board.step.value = i
+        assert board.image.value == render_board(expected[i], ["cat", "ship"])
+        assert (f"t = {frames[i].t}" if i < 4 else "finished") in board.message.value
 
 
 def test_a_board_has_a_column_for_each_class(small_model, short_process):
@@ -365,7 +422,7 @@ def test_stop_waits_for_one_call_of_few_pictures_alone(short_process):
     model.go.set()
     board.thread.join(10)
     assert not board.thread.is_alive() and model.calls == [AT_ONCE] and not board.frames
-    assert "stopped after 0 of 11 frames" in board.words.value and board.frame.disabled
+    assert "stopped after 0 of 11 frames" in board.message.value and board.step.disabled
 
 
 def test_a_board_drawn_in_parts_shows_what_the_sampler_draws(small_model, short_process):
@@ -389,11 +446,11 @@ def test_drawing_again_or_closing_ends_the_drawing_under_way(short_process):
     board.buttons["draw"].click()
     assert not first.is_alive() and board.thread is not first
     board.thread.join(10)
-    assert len(board.frames) == 4 and "finished" in board.words.value
+    assert len(board.frames) == 4 and "finished" in board.message.value
     model.go.clear(), model.asked.clear()
     board.buttons["draw"].click()
     assert model.asked.wait(10)
-    board.box.close()
+    board.close()
     model.go.set()
     board.thread.join(10)
     assert not board.thread.is_alive() and len(board.frames) < 4
@@ -412,29 +469,30 @@ def test_an_error_while_drawing_is_told_and_what_was_drawn_can_be_scrubbed(short
     board = SamplerBoard(Breaking(), short_process, classes=("cat",), num_steps=4)
     board.buttons["draw"].click()
     board.thread.join()
-    assert "out of memory &lt;at&gt; last" in board.words.value
-    assert len(board.frames) == 2 and board.frame.max == 1 and not board.frame.disabled
+    assert "out of memory &lt;at&gt; last" in board.message.value
+    assert len(board.frames) == 2 and board.step.max == 1 and not board.step.disabled
 
 
 def test_the_boards_mistakes_are_told_in_words(board, tmp_path):
     board.buttons["save"].click()
-    assert "press Draw first" in board.words.value
-    board.controls["classes"].value = ()
+    assert "press Draw first" in board.message.value
+    cat, ship = (board.controls["classes"].children[label] for label in (3, 8))
+    cat.value = ship.value = False
     board.buttons["draw"].click()
     board.thread.join()
-    assert "no class is chosen" in board.words.value
-    board.controls["classes"].value = (3,)
+    assert "no class is chosen" in board.message.value
+    cat.value = True
     board.controls["num_steps"].value = 2
     board.buttons["draw"].click()
     board.thread.join()
-    board.frame.value = 1
+    board.step.value = 1
     board.file.value = str(tmp_path / "cats.png")
     board.buttons["save"].click()
     assert (tmp_path / "cats.png").read_bytes() == render_board(board.frames[1], ["cat"])
-    assert "saved in" in board.words.value
+    assert "saved in" in board.message.value
     board.file.value = str(tmp_path / "missing" / "cats.png")
     board.buttons["save"].click()
-    assert "could not be done" in board.words.value and "missing" in board.words.value
+    assert "could not be done" in board.message.value and "missing" in board.message.value
     assert [path.name for path in tmp_path.iterdir()] == ["cats.png"]  # nothing half-written
 
 
@@ -445,25 +503,38 @@ def test_a_board_shows_a_picture_before_anybody_clicks(small_model, short_proces
 
 
 def test_steps_are_the_samplers_own(small_model, short_process):
-    """Walked by the button, the pictures are those of ancestral sampling from the same seed."""
+    """Walked by the button, the images are those of ancestral sampling from the same seed."""
     stepper = Stepper(small_model, short_process, num_steps=4, label=8)
     stepper.controls["guidance_scale"].value = 2.0
     stepper.controls["seed"].value = 7
     for _ in range(5):  # one more than there are: it says so
         stepper.buttons["forward"].click()
-    assert "clean picture" in stepper.words.value and len(stepper.steps) == 4
+    assert "walk is over" in stepper.message.value and len(stepper.frames) == 5
     options = {"solver": "ddpm", "num_steps": 4, "guidance_scale": 2.0, "seed": 7}
     frames = list(denoise(small_model, short_process, [8], **options))
-    for step, frame, after in zip(stepper.steps, frames, frames[1:]):
-        assert step.t == frame.t and torch.allclose(step.x0, frame.x0, atol=1e-5)
-        assert torch.allclose(step.after, after.xt, atol=1e-5)
-    assert stepper.picture.value == render_step(short_process, stepper.steps[-1])
+    assert all(torch.equal(a.xt, b.xt) for a, b in zip(stepper.frames, frames))
     stepper.buttons["restart"].click()
-    assert len(stepper.steps) == 1 and torch.equal(stepper.steps[0].xt, frames[0].xt)
+    assert len(stepper.frames) == 2 and torch.equal(stepper.frames[0].xt, frames[0].xt)
+
+
+def test_a_walk_that_broke_begins_again(short_process):
+    def model(xt, t, y):
+        if len(calls) == 2:
+            raise RuntimeError("the <model> is gone")
+        calls.append(t)
+        return xt
+
+    calls = []
+    stepper = Stepper(model, short_process, num_steps=4, label=8)
+    stepper.buttons["forward"].click()
+    assert "the &lt;model&gt; is gone" in stepper.message.value and len(stepper.frames) == 2
+    calls.clear()
+    stepper.buttons["restart"].click()
+    assert "x̂₀" in stepper.message.value and len(stepper.frames) == 2
 
 
 def test_the_formulas_numbers_are_those_of_the_step(small_model, short_process):
-    words = Stepper(small_model, short_process, num_steps=20, label=3).words.value
+    words = Stepper(small_model, short_process, num_steps=20, label=3).message.value
     found = re.search(r"= ([\d.]+) x̂₀ \+ ([\d.]+) x_t \+ ([\d.]+) z", words)
     a, b, s = map(float, found.groups())
     one = torch.ones(1, 3, 1, 1)
@@ -474,20 +545,21 @@ def test_the_formulas_numbers_are_those_of_the_step(small_model, short_process):
     assert s == pytest.approx(float(variance.sqrt()), abs=6e-4)
 
 
-def test_each_of_the_six_pictures_stands_over_its_term(small_model, short_process):
+def test_each_of_the_six_images_stands_over_its_term(small_model, short_process):
     stepper = Stepper(small_model, short_process, num_steps=4, label=3)
-    step = stepper.steps[0]
-    names, terms = zip(*step_terms(short_process, step))
-    kept = float(short_process.alpha_bar[step.t])
-    assert len(names) == 6 and names[-1] == f"x at t = {step.t_prev}"
-    assert terms[2] == f"(x_t - {(1 - kept) ** 0.5:.2g} ε̂) / {kept**0.5:.2g}"
-    assert terms[4] == f"{step.sigma:.3f} z"
-    x0 = (step.xt - (1 - kept) ** 0.5 * step.eps) / kept**0.5
-    assert torch.allclose(x0, step.x0, atol=1e-3) and torch.equal(
-        step.mean + step.added, step.after
-    )
-    card = np.asarray(Picture.open(io.BytesIO(stepper.picture.value)))
-    pixels = tile_images(to_image_range(step.after), 1)
+    frame, after = stepper.frames
+    images, _ = explain_step(short_process, frame, after)
+    names, terms = zip(*(caption.split("\n") for caption in images))
+    alpha_bar = float(short_process.alpha_bar[frame.t])
+    assert len(names) == 6 and names[-1] == f"x at t = {after.t}"
+    assert terms[2] == f"(x_t - {(1 - alpha_bar) ** 0.5:.2g} ε̂) / {alpha_bar**0.5:.2g}"
+    xt, half_eps, x0, mean, added, last = images.values()
+    again = (xt - (1 - alpha_bar) ** 0.5 * 2 * half_eps) / alpha_bar**0.5
+    assert torch.allclose(again, x0, atol=1e-3) and torch.equal(x0, frame.x0)
+    assert torch.allclose(mean + added, last, atol=1e-6) and terms[4].endswith(" z")
+    assert float(terms[4][:-2]) == pytest.approx(float(added.std()), rel=0.1)
+    card = np.asarray(Picture.open(io.BytesIO(stepper.image.value)))
+    pixels = tile_images(to_image_range(after.xt), 1)
     assert np.array_equal(card[: 4 * 32 : 4, -4 * 32 :: 4], pixels)
 
 
@@ -497,7 +569,7 @@ def test_a_walk_can_begin_on_its_way(small_model, short_process):
     stepper = Stepper(small_model, short_process, num_steps=5, label=8)
     for _ in range(2):
         stepper.forward()
-    assert words.value == stepper.words.value != ""
+    assert words.value == stepper.message.value != ""
 
 
 class Run:
@@ -527,13 +599,14 @@ def displayed(monkeypatch):
 
 def test_a_monitor_hands_on_every_step_and_ends_with_the_last(displayed):
     run = Run(30)
-    pictures = torch.rand(2, 3, 8, 8)
-    steps = list(monitor(run.steps(), run, sample=lambda: pictures, every_seconds=0))
+    images = torch.rand(2, 3, 8, 8)
+    steps = list(monitor(run.steps(), run, sample=lambda: images, every_seconds=0))
     assert [step.index for step in steps] == list(range(30))
-    words, curve, image, said = displayed[0].children
-    assert "30 of 30 updates" in words.value and "loss 0.1000" in words.value
-    assert "finished after" in words.value and "images/s" in words.value and said.value
-    assert curve.value == loss_svg(run.losses.tolist(), total=30)
+    progress, image, caption, _ = displayed[0].children
+    text, curve = progress.value.split("<br>")
+    assert "30 of 30 updates" in text and "loss 0.1000" in text
+    assert "finished after" in text and "images/s" in text and caption.value
+    assert curve == loss_svg(run.losses.tolist(), total=30)
     assert np.asarray(Picture.open(io.BytesIO(image.value))).shape == (24, 48, 3)
 
 
@@ -544,43 +617,41 @@ def test_a_monitor_ends_at_once_where_an_interrupt_came(displayed):
         for step in steps:
             if step.index == 11:
                 steps.throw(KeyboardInterrupt)
-    words, curve, *_ = displayed[0].children
-    assert "12 of 30" in words.value and "stopped after" in words.value
-    assert "after 12 of 30" in curve.value and not drawn
+    text, curve = displayed[0].children[0].value.split("<br>")
+    assert "12 of 30" in text and "stopped after" in text
+    assert "after 12 of 30" in curve and not drawn
 
 
 def test_a_monitor_of_a_finished_run_shows_it(displayed):
-    run, pictures = Run(30), torch.rand(2, 3, 8, 8)
+    run, images = Run(30), torch.rand(2, 3, 8, 8)
     list(run.steps())
-    assert list(monitor(run.steps(), run, sample=lambda: pictures)) == []
-    words, curve, image, _ = displayed[0].children
-    assert words.value == "30 of 30 updates · none of them now"
-    assert "after 30 of 30" in curve.value
+    assert list(monitor(run.steps(), run, sample=lambda: images)) == []
+    progress, image, *_ = displayed[0].children
+    text, curve = progress.value.split("<br>")
+    assert text == "30 of 30 updates · none of them now" and "after 30 of 30" in curve
     assert np.asarray(Picture.open(io.BytesIO(image.value))).shape == (24, 48, 3)
 
 
 def test_what_goes_wrong_in_a_monitor_does_not_stop_the_run(displayed):
     run = Run(5)
     wrong = monitor(run.steps(), run, sample=lambda: 1 / 0, sample_seconds=0, every_seconds=100)
-    told = []
-    for _ in wrong:
-        told.append(displayed[0].children[0].value)
-    assert len(told) == 5 and all("division by zero" in words for words in told[1:])
+    messages = [displayed[0].children[-1].value for _ in wrong]
+    assert len(messages) == 5 and all("division by zero" in message for message in messages[1:])
     assert "5 of 5 updates" in displayed[0].children[0].value
-    assert "division by zero" in displayed[0].children[0].value
+    assert "division by zero" in displayed[0].children[-1].value
     broken = Run(5)
     broken.config = None
     assert len(list(monitor(broken.steps(), broken, every_seconds=0))) == 5
-    assert "num_updates" in displayed[1].children[0].value
+    assert "num_updates" in displayed[1].children[-1].value
 
 
 def test_a_loss_curve_is_drawn_to_scale():
-    svg = loss_svg([1.0, 0.1, 0.01], [1.0, 0.5, 0.2, 0.1], total=3, smooth=1, width=156, height=140)
+    svg = loss_svg([1.0, 0.1, 0.01], [1.0, 0.5, 0.2, 0.1], total=3, smooth=1)
     grey, raw, mean = (
         [tuple(map(float, p.split(","))) for p in points.split()]
         for points in attributes(svg, "polyline", "points")
     )
-    assert [x for x, _ in raw] == [48, 98, 148] and raw == mean
+    assert [x for x, _ in raw] == [48, 300, 552] and raw == mean
     assert raw[1][1] == pytest.approx((raw[0][1] + raw[2][1]) / 2, abs=0.11)  # log axis: half-way
     assert len(grey) == 3 and "a recorded run" in svg
     assert "loss 0.0100 after 3 of 3" in svg

@@ -1,4 +1,4 @@
-"""A film: frames to scrub in the browser alone, without a kernel.
+"""A film: frames to scrub in the browser alone, without a kernel, and frames with captions for it.
 
 Home: notebook 07, used in 03 and 06.
 """
@@ -7,134 +7,166 @@ import base64
 import hashlib
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import numpy as np
-from IPython.display import HTML
+import torch
 from PIL import Image
 from torch import Tensor
 
+from cdiff_helpers import validation
 from cdiff_helpers.data import to_image_range
-from cdiff_helpers.diffusion import described
-from cdiff_helpers.sampling import Frame
+from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.sampling import Frame, sample_conditional_images
 from cdiff_helpers.visualization import png_bytes, tile_images
 
 MARKUP = Path(__file__).with_name("film.html")  # and script; its $names are filled in by `film`
-GAP = 4  # white pixels between x_t and the guess
-STILLS = 5  # frames that tell the story where no script runs
-SHOWN, HIDDEN = "width: 23%; height: auto", "display: none"
+GAP = 4  # white pixels between images, before these are enlarged
+STILLS = 5  # frames that tell the story where no script runs, each in this style
+STILL, HIDDEN = "width: 23%; height: auto", "display: none"
 
 
-class Film(HTML):
-    """A film as it is stored in a notebook: HTML with a script, and a strip where neither lives.
+@dataclass(repr=False)
+class Film:
+    """A film as a notebook stores it: HTML with a script, and a strip where neither lives.
 
-    `data` is the HTML; `strip` a PNG of a few frames, `width` screen pixels wide; `alt` says what
-    the film shows.
+    `strip` is a PNG of a few frames, `width` screen pixels wide; `alt` says what the film shows.
     """
 
-    def __init__(self, data: str, strip: bytes, width: int, alt: str):
-        super().__init__(data)
-        self.strip, self.width, self.alt = strip, width, alt
-
-    def __repr__(self) -> str:
-        return f"<Film: {self.alt}>"
+    data: str
+    strip: bytes
+    width: int
+    alt: str
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         strip = base64.b64encode(self.strip).decode()
-        shown = {"text/html": self.data, "image/png": strip, "text/plain": repr(self)}
-        return shown, {"image/png": {"alt": self.alt, "width": self.width}}
+        bundle = {"text/html": self.data, "image/png": strip, "text/plain": f"<Film: {self.alt}>"}
+        return bundle, {"image/png": {"alt": self.alt, "width": self.width}}
 
 
 def film(
     frames: Sequence[Frame] | Sequence[Tensor],
-    words: Sequence[str] | None = None,
+    captions: Sequence[str] | None = None,
     *,
     columns: int = 4,
-    alt: str = "pictures on their way, frame by frame",
+    alt: str = "images on their way, frame by frame",
     scale: int = 3,
     seconds: float = 4.0,
 ) -> Film:
-    """Pictures to scrub in the browser alone: a slider, play and pause, and words for each frame.
+    """Images to scrub in the browser alone: a slider, play and pause, and a caption per frame.
 
     `frames` are `denoise`'s, shown as x_t beside the guess x̂₀, or tensors (N, 3, H, W) in [0, 1],
-    `columns` pictures a row. Needs no kernel, so it works in exported pages, too; arrow keys move
-    the focused slider and the space bar plays. `seconds` is how long playing takes, `scale` the
-    screen pixels a side of each pixel. Raises ValueError for no frames, frames of different sizes,
-    or another number of words.
+    `columns` images per row. Arrow keys move the focused slider and the space bar plays, in
+    exported pages, too, for `seconds`. `scale` is the screen pixels a side of each pixel.
     """
-    if not isinstance(frames, Sequence) or not all(isinstance(f, Frame | Tensor) for f in frames):
-        raise ValueError(
-            f"frames is {described(frames)}; expected a list of denoise's, or tensors."
-        )
-    pictures = [render_frame(frame, columns) for frame in frames]
-    words = [frame_words(frame, i) for i, frame in enumerate(frames)] if words is None else words
-    check_film(pictures, words)
-    rows, wide, _ = pictures[0].shape
-    some = {round(i) for i in np.linspace(0, len(pictures) - 1, STILLS)}
-    styles = [SHOWN if i in some else HIDDEN for i in range(len(pictures))]
-    styles[0] = f"width: {wide * scale}px; max-width: 100%; height: auto; display: block"
-    images = [image(*each) for each in zip(pictures, words, styles)]
-    filled = {
-        "id": "film-" + hashlib.sha256("".join(images).encode()).hexdigest()[:12],
-        "first": images[0],
-        "others": "".join(images[1:]),
-        "words": html.escape(words[0]),
-        "alt": html.escape(alt),
-        "last": len(pictures) - 1,
-        "columns": wide,
-        "rows": rows,
-        "width": wide * scale,
-        "pause": round(1000 * seconds / max(1, len(pictures) - 1)),
-    }
-    still = sorted(some)[:: 2 if len(some) > 2 else 1]
-    strip = strip_of([pictures[i] for i in still])
-    markup = Template(MARKUP.read_text(encoding="utf-8")).substitute(filled)
+    columns, scale = validation.whole("columns", columns), validation.whole("scale", scale)
+    seconds = validation.number("seconds", seconds, 0)
+    listed = isinstance(frames, list | tuple) and len(frames) > 0
+    if not listed or not all(isinstance(frame, Tensor) for frame in frames):
+        validation.frames(frames)
+    images, defaults = zip(*(show_frame(frame, columns, i) for i, frame in enumerate(frames)))
+    captions = validation.names("captions", captions, len(images)) or defaults
+    if len(sizes := sorted({f"{image.shape[1]} x {image.shape[0]}" for image in images})) > 1:
+        raise ValueError(f"the frames are of sizes {', '.join(sizes)}; expected one size.")
+    height, width, _ = images[0].shape
+    stills = np.unique(np.linspace(0, len(images) - 1, STILLS).round().astype(int)).tolist()
+    styles = [STILL if i in stills else HIDDEN for i in range(len(images))]
+    styles[0] = f"width: {width * scale}px; max-width: 100%; height: auto; display: block"
+    first, *others = map(img_tag, images, captions, styles)
+    markup = Template(MARKUP.read_text(encoding="utf-8")).substitute(
+        id="film-" + hashlib.sha256("".join([first, *others]).encode()).hexdigest()[:12],
+        first=first,
+        others="".join(others),
+        caption=html.escape(captions[0]),
+        alt=html.escape(alt),
+        width=width * scale,
+        pause=round(1000 * seconds / max(1, len(others))),
+    )
+    few = [images[i] for i in stills[:: 2 if len(stills) > 2 else 1]]
+    strip = join(few, axis=0 if width > 3 * height else 1)
     return Film(markup, png_bytes(strip), strip.shape[1] * scale, alt)
 
 
-def render_frame(frame: Frame | Tensor, columns: int) -> np.ndarray:
-    """A film's frame as pixels, uint8 (H, W, 3): a denoise Frame's x_t and x̂₀ side by side."""
-    if not isinstance(frame, Frame):
-        return tile_images(frame, min(columns, len(frame)))
+def show_frame(frame: Any, columns: int, i: int) -> tuple[np.ndarray, str]:
+    """Frame i as pixels, uint8 (H, W, 3), and a caption; of denoise's, x_t and x̂₀ side by side."""
+    if isinstance(frame, Tensor):
+        return tile_images(frame, min(columns, len(frame))), f"frame {i}"
     columns = min(columns, len(frame.xt))
-    xt, x0 = (tile_images(to_image_range(x), columns) for x in (frame.xt, frame.x0))
-    return np.concatenate([xt, np.full((len(xt), GAP, 3), 255, np.uint8), x0], axis=1)
+    tiles = [tile_images(to_image_range(x), columns) for x in (frame.xt, frame.x0)]
+    caption = f"t = {frame.t}: left the noisy images x_t, right the network's guess x̂₀"
+    return join(tiles, 1), caption if frame.t >= 0 else "clean: the finished images"
 
 
-def frame_words(frame: Frame | Tensor, i: int) -> str:
-    """What stands below a film's frame where nothing else is said."""
-    if not isinstance(frame, Frame):
-        return f"frame {i}"
-    if frame.t < 0:
-        return "clean: the finished pictures"
-    return f"t = {frame.t}: left the noisy pictures x_t, right the network's guess x̂₀"
+def join(images: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """The images in one, along an axis, with GAP white pixels in between."""
+    margin = [(GAP, 0) if i == axis else (0, 0) for i in range(3)]
+    rest = [np.pad(image, margin, constant_values=255) for image in images[1:]]
+    return np.concatenate([images[0], *rest], axis=axis)
 
 
-def image(pixels: np.ndarray, words: str, style: str) -> str:
+def img_tag(pixels: np.ndarray, caption: str, style: str) -> str:
     """An <img> that holds the pixels, as lossless WebP: a lossy one would smooth the noise away."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="WEBP", lossless=True, quality=100, method=6)
+    Image.fromarray(pixels).save(file, "WEBP", lossless=True, quality=100, method=6)
     source = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{html.escape(words)}" src="{source}" style="{style}">'
+    return f'<img alt="{html.escape(caption)}" src="{source}" style="{style}">'
 
 
-def strip_of(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """The pictures in one, below each other if they are wide and side by side if not."""
-    high, wide, _ = pictures[0].shape
-    axis = 0 if wide > 3 * high else 1
-    between = np.full((GAP, wide, 3) if axis == 0 else (high, GAP, 3), 255, np.uint8)
-    parts = [part for picture in pictures for part in (between, picture)]
-    return np.concatenate(parts[1:], axis=axis)
+def noising_frames(
+    process: DiffusionProcess, x0: Tensor, times: Sequence[int], *, seed: int = 0
+) -> tuple[list[Tensor], list[str]]:
+    """Images x0 (N, 3, H, W) in [-1, 1] at each timestep, under one noise: frames, captions.
+
+    A frame is a tensor (N, 3, H, W) in [0, 1].
+    """
+    generator = torch.Generator().manual_seed(validation.seed(seed))
+    times = validation.whole_numbers("times", times, 0, process.num_steps - 1)
+    noise = torch.randn(x0.shape, generator=generator, device="cpu").to(x0.device)
+    each_t = [torch.full((len(x0),), t, device=x0.device) for t in times]
+    frames = [to_image_range(process.add_noise(x0, t, noise)[0]) for t in each_t]
+    return frames, [f"t = {t}: {mixture(process, t)}" for t in times]
 
 
-def check_film(pictures: Sequence[np.ndarray], words: Sequence[str]) -> None:
-    """Raise ValueError unless there are frames of one size, and words for each."""
-    if not pictures:
-        raise ValueError("the film has no frames; expected at least one, such as denoise's.")
-    if len({picture.shape for picture in pictures}) > 1:
-        sizes = sorted({f"{p.shape[1]} x {p.shape[0]}" for p in pictures})
-        raise ValueError(f"the frames are of sizes {', '.join(sizes)}; expected one size.")
-    if len(words) != len(pictures):
-        raise ValueError(f"there are {len(words)} words for {len(pictures)} frames; expected each.")
+def sampling_frames(
+    process: DiffusionProcess, frames: Sequence[Frame], *, count: int = 16
+) -> tuple[list[Frame], list[str]]:
+    """`count` of denoise's frames, evenly spaced, both ends among them: frames, captions."""
+    count = min(validation.whole("count", count), len(validation.frames(frames)))
+    chosen = [frames[i] for i in torch.linspace(0, len(frames) - 1, count).round().int().tolist()]
+    return chosen, [
+        f"t = {frame.t}: left x_t, {mixture(process, frame.t)}; right the network's guess x̂₀"
+        if frame.t >= 0
+        else "clean: the finished images, on both sides"
+        for frame in chosen
+    ]
+
+
+def guidance_frames(
+    model: Callable,
+    process: DiffusionProcess,
+    labels: Sequence[int],
+    scales: Sequence[float],
+    **options,
+) -> tuple[list[Tensor], list[str]]:
+    """The labels' images at each guidance scale, from the same noise: frames, captions.
+
+    A frame is a tensor (N, 3, 32, 32) in [0, 1]; the options are the sampler's.
+    """
+    validation.whole("the number of scales", len(scales))
+    frames = [
+        sample_conditional_images(model, process, labels, guidance_scale=scale, **options)
+        for scale in scales
+    ]
+    meaning = {0.0: ": the class has no say", 1.0: ": the plain conditional network"}
+    return frames, [f"guidance scale {scale:g}{meaning.get(scale, '')}" for scale in scales]
+
+
+def mixture(process: DiffusionProcess, t: int) -> str:
+    """What x_t is made of at timestep t, in words with numbers."""
+    alpha_bar = float(process.alpha_bar[t])
+    signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+    return f"ᾱ = {alpha_bar:.3f}, so {signal:.2f} × the image + {noise:.2f} × the noise"
