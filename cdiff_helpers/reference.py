@@ -16,7 +16,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.runtime import whole_bytes
+from cdiff_helpers.runtime import verified_bytes
 from cdiff_helpers.unet import ConditionalUNet
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -34,7 +34,7 @@ def load_reference(
     """
     folder = REFERENCE if folder is None else Path(str(folder))
     card = read_card(folder)
-    weights = whole_bytes(folder / "ema.safetensors")
+    weights = verified_bytes(folder / "ema.safetensors")
     if hashlib.sha256(weights).hexdigest() != card["sha256"]:
         raise RuntimeError(
             f"{folder}/ema.safetensors is not the card's; expected the weights that it describes: "
@@ -65,8 +65,8 @@ def record_folder(run: str) -> Path:
 
 def read_card(folder: Path) -> dict:
     """The card in a record's folder, with the losses that lie beside it as a list of floats."""
-    card = json.loads(whole_bytes(folder / "card.json"))
-    losses = np.load(io.BytesIO(whole_bytes(folder / "losses.npy")), allow_pickle=False)
+    card = json.loads(verified_bytes(folder / "card.json"))
+    losses = np.load(io.BytesIO(verified_bytes(folder / "losses.npy")), allow_pickle=False)
     return card | {"losses": losses.tolist()}
 
 
@@ -81,8 +81,8 @@ def recorded_scores(of: str, run: str = "reference") -> list[dict]:
     if of not in SCORED:
         raise ValueError(f"of is {of!r}; expected one of {', '.join(SCORED)}.")
     folder = record_folder(run)
-    record = json.loads(whole_bytes(folder / "scores.json"))
-    if record["weights"] != json.loads(whole_bytes(folder / "card.json"))["sha256"]:
+    record = json.loads(verified_bytes(folder / "scores.json"))
+    if record["weights"] != json.loads(verified_bytes(folder / "card.json"))["sha256"]:
         raise RuntimeError(
             f"{folder}/scores.json is of other weights; expected those of the card: install the "
             "package again"
@@ -105,7 +105,7 @@ def recorded_samples(snapshot: dict, run: str = "reference") -> Tensor:
             f"{snapshot['file']} is not of the run {run!r}; expected one of its snapshots. Try "
             f"run={next(other for other in RUNS if other != run)!r}."
         )
-    with Image.open(io.BytesIO(whole_bytes(record_folder(run) / snapshot["file"]))) as image:
+    with Image.open(io.BytesIO(verified_bytes(record_folder(run) / snapshot["file"]))) as image:
         pixels = torch.from_numpy(np.array(image.convert("RGB")))  # (10 H, 8 W, 3)
     tiles = pixels.view(10, 32, -1, 32, 3).permute(0, 2, 4, 1, 3)  # -> (10, 8, 3, H, W)
     return tiles.float() / 255

@@ -23,7 +23,7 @@ import nbformat
 from release import exercises_of, notebook_path, part_of
 
 from cdiff_helpers.checks import EXERCISES
-from cdiff_helpers.runtime import write_whole
+from cdiff_helpers.runtime import write_atomically
 
 MARK_ONE = Path(__file__).with_name("mark_one.py")
 FINAL = "final_task"  # marked by the judge, from a checkpoint's folder
@@ -216,6 +216,6 @@ def write_marks(students: list[Student], numbers: list[str], out: Path) -> Path:
     pages.mkdir(parents=True, exist_ok=True)
     for student in students:
         name = re.sub(r"[^\w.-]", "_", student.name)
-        write_whole(pages / f"{name}.md", feedback(student, numbers).encode())
-    write_whole(out, marks_csv(students, numbers).encode())
+        write_atomically(pages / f"{name}.md", feedback(student, numbers).encode())
+    write_atomically(out, marks_csv(students, numbers).encode())
     return pages

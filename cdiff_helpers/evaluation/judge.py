@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
-from cdiff_helpers.runtime import whole_bytes
+from cdiff_helpers.runtime import verified_bytes
 
 JUDGE = Path(__file__).parent.parent / "bundled" / "judge"
 
@@ -106,12 +106,12 @@ def load_judge(device: str | torch.device = "cpu") -> Judge:
 @cache
 def judge_card() -> dict:
     """How the judge was made, what it scores on the test set, and the digests of its files."""
-    return json.loads(whole_bytes(JUDGE / "card.json"))
+    return json.loads(verified_bytes(JUDGE / "card.json"))
 
 
 def bundled_tensors(name: str, card: dict) -> dict[str, Tensor]:
     """The tensors of one of the judge's files, if its digest is the card's; else RuntimeError."""
-    content = whole_bytes(JUDGE / name)
+    content = verified_bytes(JUDGE / name)
     if hashlib.sha256(content).hexdigest() != card["sha256"][name]:
         raise RuntimeError(
             f"{JUDGE / name} is not the card's; expected the file that it describes: install the "

@@ -14,7 +14,7 @@ import torch
 
 from cdiff_helpers.data import CLASS_NAMES, to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess, check_same_num_steps
-from cdiff_helpers.runtime import write_whole
+from cdiff_helpers.runtime import write_atomically
 from cdiff_helpers.sampling import (
     DEFAULT_SOLVER,
     DEFAULT_STEPS,
@@ -116,7 +116,7 @@ class SamplerBoard:
         if not self.frames:
             raise ValueError("nothing was drawn yet; press Draw first.")
         path = Path(self.file.value).expanduser()
-        write_whole(path, self.picture.value)
+        write_atomically(path, self.picture.value)
         self.words.value = f"saved in {path}"
 
     def work(self, asked: dict) -> None:
