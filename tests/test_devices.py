@@ -34,7 +34,6 @@ from cdiff_helpers.runtime import (
     environment_report,
     machine,
     pick_device,
-    report,
 )
 from cdiff_helpers.sampling import sample_conditional_images
 from cdiff_helpers.training import (
