@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from small_set import TRAIN, believe, mirrors, pickled, same_as, tarball
-from support.systems import REASON
+from support.systems import REASON, posix_only
 
 from cdiff_helpers.__main__ import main
 from cdiff_helpers.data import CLASS_NAMES, BinaryCIFAR10, download, load_cifar10, sources
@@ -424,6 +424,17 @@ def test_an_interrupt_while_receiving_leaves_nothing(host, made_up, monkeypatch,
     with pytest.raises(KeyboardInterrupt):
         load_cifar10(tmp_path, source="archive")
     assert list(tmp_path.iterdir()) == []
+
+
+@posix_only
+def test_a_planted_lock_empties_no_file(host, made_up, monkeypatch, tmp_path):
+    mirrors(monkeypatch, made_up, f"{host}/good")
+    (tmp_path / "precious").write_text("precious", encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ".fetching.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(FileNotFoundError, match="data cannot be written"):
+        load_cifar10(tmp_path / "data", source="archive")
+    assert (tmp_path / "precious").read_text(encoding="utf-8") == "precious"
 
 
 KILLED = """

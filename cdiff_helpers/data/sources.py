@@ -70,6 +70,7 @@ def load_cifar10(
     Raises ValueError for an unknown source, FileNotFoundError where a forced one cannot be had.
     """
     validation.choice("source", source, SOURCES)
+    validation.flag("train", train)
     validation.number("min_rate", min_rate, 0, hint=", in bytes a second")
     if not isinstance(root, str | os.PathLike | None):
         raise ValueError(f"root is {root!r}; expected a folder's path, or None for the course's.")

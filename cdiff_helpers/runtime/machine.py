@@ -115,11 +115,12 @@ def seed_everything(seed: int) -> None:
     """Seed Python's, numpy's and torch's global generators, on every device.
 
     For scripts and notebooks. The course's own functions never touch the global generators: they
-    take a `generator` or a `seed`. Raises ValueError unless 0 <= seed < 2**63.
+    take a `generator` or a `seed`. numpy, and torch on the CPU, use a seed's low 32 bits. Raises
+    ValueError unless 0 <= seed < 2**63.
     """
     seed = validation.seed(seed)
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # numpy takes 32 bits
+    np.random.seed(seed % 2**32)  # it refuses more
     torch.manual_seed(seed)
 
 
