@@ -143,9 +143,7 @@ def new_settings(args: argparse.Namespace, preset: Preset) -> TrainConfig:
 
 
 def with_progress(steps: Iterator[Step], state: TrainState) -> Iterator[Step]:
-    """The same steps, with a progress bar that shows the loss, and a word on a run that hardly
-    learns.
-    """
+    """The same steps, with a progress bar that shows the loss; a stuck run is warned of."""
     total, steps = state.config.num_updates, watched(steps, state, tqdm.write)
     with tqdm(steps, initial=state.index, total=total, unit=" updates") as progress:
         for step in progress:
@@ -284,9 +282,7 @@ def scored_images(args: argparse.Namespace) -> tuple[Tensor, Tensor, dict]:
 
 def check_evaluate(args: argparse.Namespace) -> Path | None:
     """The figure's file; raises ValueError or OSError for what no evaluation can end with."""
-    fewest, hint = (
-        (2, "") if args.allow_few else (FEWEST_FOR_AGREEMENT, "; --allow-few takes fewer")
-    )
+    fewest, hint = 2 if args.allow_few else FEWEST_FOR_AGREEMENT, "; --allow-few takes 2 or more"
     validation.whole("--num-images", args.num_images, fewest, MOST_IMAGES, hint=hint)
     figure = args.figure or (args.json and args.json.with_suffix(".png"))
     if args.json:

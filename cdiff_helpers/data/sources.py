@@ -125,14 +125,14 @@ def fetch_and_read(name: str, min_rate: float, root: Path, part: str) -> Arrays:
             with suppress(RuntimeError):  # whoever held the lock before may have fetched it
                 return READ[name](root, part)
             FETCH[name](root, folder, min_rate)
-            move_in(name, folder, root)
+            install_files(name, folder, root)
             return READ[name](root, part)
     except (OSError, RuntimeError) as error:
         failures[name, root] = time.monotonic(), str(error)
         raise
 
 
-def move_in(name: str, folder: Path, root: Path) -> None:
+def install_files(name: str, folder: Path, root: Path) -> None:
     """Move a source's files from `folder` to `root`; raises RuntimeError for damaged ones."""
     for part in BATCHES:
         READ[name](folder, part)
@@ -274,7 +274,7 @@ def copy_dataset(root: Path, source: str, folder: Path) -> Path:
     with fetch_lock(folder) as beside:
         copy_any = shutil.copytree if original.is_dir() else shutil.copy2
         copy_any(original, beside / original.name)
-        move_in(source, beside, folder)
+        install_files(source, beside, folder)
     return copy
 
 
