@@ -31,7 +31,7 @@ from cdiff_helpers.data import ResidentLoader, load_cifar10, to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.evaluation import score
 from cdiff_helpers.reference import load_record
-from cdiff_helpers.runtime import seed_everything, write_whole
+from cdiff_helpers.runtime import seed_everything, write_atomically
 from cdiff_helpers.sampling import sample_conditional_images, seeded_noise
 from cdiff_helpers.training import (
     RECIPE,
@@ -95,14 +95,14 @@ def train_both(folder: Path, minutes: float, source: str) -> None:
         ours.train_until(60 * minute)
         if minute in (*SNAPSHOT_MINUTES, minutes):
             weights = f"ours_{minute:03.0f}_minutes.safetensors"
-            write_whole(folder / weights, tensor_bytes(state.ema.model, state.index))
+            write_atomically(folder / weights, tensor_bytes(state.ema.model, state.index))
             snapshots.append(ours.record() | {"weights": weights})
         theirs.train_until(60 * minute)
-    write_whole(folder / "peer.safetensors", tensor_bytes(peer.averaged(), theirs.updates))
+    write_atomically(folder / "peer.safetensors", tensor_bytes(peer.averaged(), theirs.updates))
     record = {"snapshots": snapshots, "peer": theirs.record() | {"planned": peer.planned}}
     losses = state.losses.tolist()
     record |= {"repeats_the_card": losses == recorded["losses"][: len(losses)]}
-    write_whole(folder / "record.json", json.dumps(record, indent=1).encode())
+    write_atomically(folder / "record.json", json.dumps(record, indent=1).encode())
     print(json.dumps(record))
 
 

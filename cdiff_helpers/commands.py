@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cdiff_helpers import validation
 from cdiff_helpers.data import (
     CLASS_NAMES,
     ResidentLoader,
-    carry,
     class_indices,
+    copy_dataset,
     load_cifar10,
     to_image_range,
 )
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.evaluation import FEWEST_FOR_AGREEMENT, load_judge, score, too_few_message
+from cdiff_helpers.evaluation import FEWEST_FOR_AGREEMENT, load_judge, score
 from cdiff_helpers.evaluation.fid import inception_weights, true_fid
 from cdiff_helpers.evaluation.report import plot_scores, score_table
 from cdiff_helpers.parallel import average_gradients, in_step, joined, one_by_one
@@ -31,15 +32,9 @@ from cdiff_helpers.runtime import (
     course_preset,
     pick_device,
     seed_everything,
-    write_whole,
+    write_atomically,
 )
-from cdiff_helpers.sampling import (
-    check_labels,
-    check_model,
-    check_seed,
-    denoise,
-    solver_and_times,
-)
+from cdiff_helpers.sampling import denoise, solver_and_times
 from cdiff_helpers.training import (
     RECIPE,
     Step,
@@ -67,17 +62,16 @@ def fetch_command(args: argparse.Namespace) -> None:
     """Have CIFAR-10 on this machine, or in a folder for machines without internet."""
     if args.to:
         check_writable(args.to / "cifar10")
-    if not args.min_rate >= 0:
-        raise ValueError(f"--min-rate is {args.min_rate:g}; expected kB/s, at least 0.")
-    for part in (True, False):
-        data = load_cifar10(args.root, part, args.source, min_rate=args.min_rate * 1000)
+    min_rate = 1000 * validation.number("--min-rate", args.min_rate, 0, hint=", in kB/s")
+    for train_set in (True, False):
+        data = load_cifar10(args.root, train_set, args.source, min_rate=min_rate)
     root = Path(args.root or course_home() / "data").expanduser()
     if data.source == "bundled":
         print("The bundled subset lies in the package; nothing was written.")
     else:
         print(f"All 60,000 images lie in {root}, their sha256 as published.")
     if args.to:
-        copy = carry(root, data.source, args.to)
+        copy = copy_dataset(root, data.source, args.to)
         print(
             f"{copy} is ready to be carried: put it into ~/.cdiff/data on each machine without "
             f"internet, or into $CDIFF_HOME/data, or give its folder as --root."
@@ -95,7 +89,6 @@ def train_command(args: argparse.Namespace) -> None:
             check_train(args, preset)
         data = load_cifar10(args.root, source=args.source or preset.source)  # one of them fetches
         with one_by_one(rank):  # the first makes the folder, the others find the run in it
-            args.resume = args.resume or rank.index > 0
             state = start_or_resume(args, preset, rank.device)
         if state.index >= state.config.num_updates:
             print(
@@ -111,8 +104,8 @@ def train_command(args: argparse.Namespace) -> None:
         steps = in_step(train(state, process, loader), rank)
         if rank.index == 0:
             same = "without --extend and --updates" if args.extend else "with --resume"
-            hint = f"run the same command {same}"
-            steps = shown(checkpointed(steps, state, args.out, go_on=hint), state)
+            steps = checkpointed(steps, state, args.out, go_on=f"run the same command {same}")
+            steps = with_progress(steps, state)
         for _ in steps:
             pass
         print(f"Trained {state.index} updates; the run is in {args.out}.")
@@ -149,8 +142,8 @@ def new_settings(args: argparse.Namespace, preset: Preset) -> TrainConfig:
     return TrainConfig.for_preset(preset, **RECIPE | given_settings(args))
 
 
-def shown(steps: Iterator[Step], state: TrainState) -> Iterator[Step]:
-    """The same steps, with a progress bar that tells the loss, and a run that hardly learns."""
+def with_progress(steps: Iterator[Step], state: TrainState) -> Iterator[Step]:
+    """The same steps, with a progress bar that shows the loss; a stuck run is warned of."""
     total, steps = state.config.num_updates, watched(steps, state, tqdm.write)
     with tqdm(steps, initial=state.index, total=total, unit=" updates") as progress:
         for step in progress:
@@ -162,13 +155,13 @@ def shown(steps: Iterator[Step], state: TrainState) -> Iterator[Step]:
 def start_or_resume(args: argparse.Namespace, preset: Preset, device: torch.device) -> TrainState:
     """The run in args.out where there is one, else a new one, saved at once."""
     if holds_run(args.out):
-        return go_on(args, device)
+        return resume_run(args, device)
     config = new_settings(args, preset)
     seed_everything(config.seed)
     return open_run(args.out, ConditionalUNet().to(device), config)
 
 
-def go_on(args: argparse.Namespace, device: torch.device) -> TrainState:
+def resume_run(args: argparse.Namespace, device: torch.device) -> TrainState:
     """The run in args.out, with args.extend updates more; what was typed must be its settings."""
     state = load_checkpoint(args.out, device=device)
     for name, value in given_settings(args).items():
@@ -183,17 +176,15 @@ def go_on(args: argparse.Namespace, device: torch.device) -> TrainState:
 def sample_command(args: argparse.Namespace) -> None:
     """Generate args.per_class images of each class, one row per class, into args.out."""
     classes = class_indices([as_class(name) for name in args.classes.split(",")])
-    for name in ("per_class", "enlarge"):
-        if getattr(args, name) < 1:
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option} is {getattr(args, name)}; expected at least 1.")
+    validation.whole("--per-class", args.per_class)
+    validation.whole("--enlarge", args.enlarge)
     check_image_file(args.out, (len(classes), args.per_class), args.enlarge)
     labels = [label for label in classes for _ in range(args.per_class)]
     model, process = chosen_model(args)
     check_sampler(args, model, process, labels)
     images = generate(model, process, labels, args)
-    file = image_bytes(tile_images(images, args.per_class), args.out.suffix, args.enlarge)
-    write_file(args.out, file)
+    grid = tile_images(images, args.per_class)
+    write_file(args.out, image_bytes(grid, args.out.suffix, args.enlarge))
     rows = ", ".join(CLASS_NAMES[label] for label in classes)
     count = f"{len(labels)} image{'s' * (len(labels) > 1)}"
     print(f"{args.out}: {count}; rows from the top: {rows}.")
@@ -219,7 +210,7 @@ def check_image_file(path: Path, grid: tuple[int, int] = (1, 1), enlarge: int = 
 def write_file(path: Path, content: bytes) -> None:
     """Put content at path at once, its folders made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
+    write_atomically(path, content)
 
 
 def chosen_model(args: argparse.Namespace) -> tuple[ConditionalUNet, DiffusionProcess]:
@@ -238,15 +229,11 @@ def check_sampler(
     args: argparse.Namespace, model: Callable, process: DiffusionProcess, labels: list[int]
 ) -> None:
     """Raise ValueError for what `denoise` would refuse, before anything is drawn."""
-    check_labels(labels, model, process)
+    validation.same_schedule(model, process)
+    validation.labels(labels, getattr(model, "null_class", None))
+    validation.seed(args.seed, len(labels))
+    validation.number("--guidance-scale", args.guidance_scale, -MOST_GUIDANCE, MOST_GUIDANCE)
     solver_and_times(process, args.solver, args.num_steps)
-    check_model(model, process, args.guidance_scale)
-    if abs(args.guidance_scale) > MOST_GUIDANCE:
-        raise ValueError(
-            f"--guidance-scale is {args.guidance_scale:g}; expected at most {MOST_GUIDANCE:,}, "
-            "such as 2.5."
-        )
-    check_seed(args.seed)
 
 
 def generate(
@@ -269,15 +256,9 @@ def generate(
 def evaluate_command(args: argparse.Namespace) -> None:
     """Score args.num_images images, equally many per class, and print what the judge says."""
     figure = check_evaluate(args)
-    if args.fid:
-        inception, real = inception_weights(), load_cifar10(args.root)
-    judge = load_judge(pick_device(args.device))
-    images, labels, made_by = real_images(args) if args.real else generated_images(args)
-    scores = score(images, labels, judge=judge, allow_few=args.allow_few)
-    if args.fid:
-        scores["fid"] = true_fid(images, real, inception)
+    images, labels, scores = scored_images(args)
     if args.json:
-        write_file(args.json, (json.dumps(made_by | scores, indent=1) + "\n").encode())
+        write_file(args.json, (json.dumps(scores, indent=1) + "\n").encode())
     if figure:
         write_file(figure, figure_file(plot_scores(scores, images, labels), figure.suffix))
     print(score_table(scores))  # after the files: a full disk or a closed pipe loses nothing
@@ -287,15 +268,25 @@ def evaluate_command(args: argparse.Namespace) -> None:
         print(f"The figure: {figure}")
 
 
+def scored_images(args: argparse.Namespace) -> tuple[Tensor, Tensor, dict]:
+    """The images, their labels, and how they were made with their scores."""
+    if args.fid:  # what it needs is had before the images are drawn
+        inception, training_images = inception_weights(), load_cifar10(args.root)
+    judge = load_judge(pick_device(args.device))
+    images, labels, made_by = real_images(args) if args.real else generated_images(args)
+    scores = made_by | score(images, labels, judge=judge, allow_few=args.allow_few)
+    if args.fid:
+        scores["fid"] = true_fid(images, training_images, inception)
+    return images, labels, scores
+
+
 def check_evaluate(args: argparse.Namespace) -> Path | None:
     """The figure's file; raises ValueError or OSError for what no evaluation can end with."""
-    if args.num_images < (2 if args.allow_few else FEWEST_FOR_AGREEMENT):
-        raise ValueError(too_few_message(args.num_images, "--allow-few"))
-    if args.num_images > MOST_IMAGES:
-        raise ValueError(f"--num-images is {args.num_images}; expected at most {MOST_IMAGES:,}.")
+    fewest, hint = 2 if args.allow_few else FEWEST_FOR_AGREEMENT, "; --allow-few takes 2 or more"
+    validation.whole("--num-images", args.num_images, fewest, MOST_IMAGES, hint=hint)
+    figure = args.figure or (args.json and args.json.with_suffix(".png"))
     if args.json:
         check_writable(args.json)
-    figure = args.figure or (args.json and args.json.with_suffix(".png"))
     if figure and figure == args.json:
         raise ValueError(f"--json is {args.json}, the figure's file, too; expected another name.")
     if figure:
@@ -318,7 +309,7 @@ def generated_images(args: argparse.Namespace) -> tuple[Tensor, Tensor, dict]:
     model, process = chosen_model(args)
     check_sampler(args, model, process, labels.tolist())
     images = generate(model, process, labels.tolist(), args).cpu()
-    made_by = {"model": str(args.checkpoint or "the bundled reference")}
+    made_by: dict[str, object] = {"model": str(args.checkpoint or "the bundled reference")}
     made_by |= {name: getattr(args, name) for name in ("guidance_scale", "solver", "seed")}
     made_by["num_steps"] = len(solver_and_times(process, args.solver, args.num_steps)[1])
     return images, labels, made_by

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cdiff_helpers import validation
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.runtime import whole_bytes
+from cdiff_helpers.runtime import verified_bytes
 from cdiff_helpers.unet import ConditionalUNet
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -34,7 +34,7 @@ def load_reference(
     """
     folder = REFERENCE if folder is None else Path(str(folder))
     card = read_card(folder)
-    weights = whole_bytes(folder / "ema.safetensors")
+    weights = verified_bytes(folder / "ema.safetensors")
     if hashlib.sha256(weights).hexdigest() != card["sha256"]:
         raise RuntimeError(f"the weights in {folder} are not its card's: install the package again")
     model = ConditionalUNet(**card["model"]).to("cpu")
@@ -60,8 +60,8 @@ def record_folder(run: str) -> Path:
 
 def read_card(folder: Path) -> dict:
     """The card in a record's folder, with the losses of the file beside it as a list."""
-    card = json.loads(whole_bytes(folder / "card.json"))
-    losses = np.load(io.BytesIO(whole_bytes(folder / "losses.npy")), allow_pickle=False)
+    card = json.loads(verified_bytes(folder / "card.json"))
+    losses = np.load(io.BytesIO(verified_bytes(folder / "losses.npy")), allow_pickle=False)
     return card | {"losses": losses.tolist()}
 
 
@@ -73,7 +73,7 @@ def recorded_scores(of: str, run: str = "reference") -> list[dict]:
     case's options and what `evaluation.score` returned. Raises ValueError for what the run lacks,
     RuntimeError where the record is damaged.
     """
-    record = json.loads(whole_bytes(record_folder(run) / "scores.json"))
+    record = json.loads(verified_bytes(record_folder(run) / "scores.json"))
     entries = [entry["case"] | entry for entry in record["scores"]]
     validation.choice("of", of, sorted({entry["of"] for entry in entries}))
     keys = ("guidance_scale", "solver", "num_steps", "images_seen", "ema_decay")
@@ -88,7 +88,7 @@ def recorded_samples(snapshot: dict, run: str = "reference") -> Tensor:
     """
     files = [each["file"] for each in load_record(run)["snapshots"]]
     validation.choice(f"the snapshot of the run {run!r}", snapshot["file"], files)
-    content = whole_bytes(record_folder(run) / snapshot["file"])
+    content = verified_bytes(record_folder(run) / snapshot["file"])
     with Image.open(io.BytesIO(content)) as image:
         pixels = torch.from_numpy(np.array(image.convert("RGB")))  # (10 H, 8 W, 3)
     tiles = pixels.view(10, 32, -1, 32, 3).permute(0, 2, 4, 1, 3)  # -> (10, 8, 3, H, W)

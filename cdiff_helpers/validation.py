@@ -91,6 +91,13 @@ def seed(value: Any, count: int = 1) -> int:
     return whole("seed", value, 0, MAX_SEED + 1 - count)
 
 
+def flag(name: str, value: Any) -> bool:
+    """The value as True or False; numbers and texts are neither."""
+    if not is_bool(value):
+        refuse(f"{name} is {format_value(value)}", "True or False")
+    return bool(value)
+
+
 def choice(name: str, value: Any, choices: Iterable[str]) -> str:
     """The value, if it is one of the choices."""
     if not isinstance(value, str) or value not in choices:

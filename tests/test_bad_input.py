@@ -9,11 +9,13 @@ import torch
 from cdiff_helpers import load_reference
 from cdiff_helpers.data import (
     BinaryCIFAR10,
+    ImageSet,
     ResidentLoader,
     load_cifar10,
     make_loader,
     to_image_range,
     to_model_range,
+    to_uint8,
 )
 from cdiff_helpers.diffusion import DiffusionProcess, cosine_alpha_bar
 from cdiff_helpers.evaluation import coverage, kernel_distance, score, wilson_interval
@@ -69,6 +71,7 @@ model = ConditionalUNet(**TINY).eval()
 x, y, t = torch.zeros(2, 3, 8, 8), torch.tensor([1, 2]), torch.tensor([3, 4])
 elsewhere = x.to("meta")
 BUNDLE = load_cifar10(source="bundled", train=False)
+NO_IMAGES = ImageSet(BUNDLE.images[:0], BUNDLE.labels[:0], BUNDLE.classes, "bundled")
 
 
 def remedy(value):
@@ -89,9 +92,10 @@ TABLE = {
     # runtime
     "course_preset": (course_preset, ["huge", "CPU", 3, ["cpu"]], repr),
     "pick_device": (pick_device, ["tpu", "cuda:99", "", "gpu", None, 7], repr),
-    "seed_everything": (seed_everything, [-1, 2**32, 1.5, "0", None, NAN], repr),
+    "seed_everything": (seed_everything, [-1, 2**63, 1.5, "0", None, NAN, True], repr),
     # data
     "load_cifar10 source": (lambda v: load_cifar10(source=v), ["web", "", None, 3, "NPM"], repr),
+    "load_cifar10 train": (lambda v: load_cifar10(train=v), ["no", 1, None], repr),
     "load_cifar10 min_rate": (lambda v: load_cifar10(min_rate=v), [-1, NAN, "fast"], repr),
     "load_cifar10 root": (lambda v: load_cifar10(v, source="npm"), [3, __file__], str),
     "BinaryCIFAR10": (
@@ -102,15 +106,22 @@ TABLE = {
     "make_loader batch_size": (
         lambda v: make_loader(BUNDLE, v), [0, -5, 2.5, "8", None, True], repr,
     ),
-    "make_loader seed": (lambda v: make_loader(BUNDLE, 8, v), [-1, 1.5, "0", None], repr),
+    "make_loader seed": (
+        lambda v: make_loader(BUNDLE, 8, v), [-1, 1.5, "0", None, True, 2**63], repr,
+    ),
     "make_loader num_workers": (
         lambda v: make_loader(BUNDLE, 8, num_workers=v), [-1, 0.5, "2", None], repr,
     ),
     "make_loader data": (lambda v: make_loader(v, 8), [[], 5, None], lambda v: ""),
+    "make_loader empty": (make_loader, [NO_IMAGES], lambda v: "empty"),
+    "ResidentLoader empty": (ResidentLoader, [NO_IMAGES], lambda v: "empty"),
+    "ResidentLoader data": (ResidentLoader, [[], 5, None, [1, 2]], lambda v: ""),
     "ResidentLoader batch_size": (
         lambda v: ResidentLoader(BUNDLE, v), [0, -5, 2.5, "8", None, True], repr,
     ),
-    "ResidentLoader seed": (lambda v: ResidentLoader(BUNDLE, 8, v), [-1, 1.5, "0", None], repr),
+    "ResidentLoader seed": (
+        lambda v: ResidentLoader(BUNDLE, 8, v), [-1, 1.5, "0", None, True, 2**63], repr,
+    ),
     "ResidentLoader device": (lambda v: ResidentLoader(BUNDLE, 8, 0, v), ["tpu", "cuda:99"], repr),
     "ResidentLoader share": (
         lambda v: ResidentLoader(BUNDLE, 8, share=v), [(2, 2), (0, 0), (-1, 2), (0, 9)], repr,
@@ -123,6 +134,7 @@ TABLE = {
     "to_image_range": (
         to_image_range, [torch.zeros(2, dtype=torch.uint8), [0.5], None], lambda v: "",
     ),
+    "to_uint8": (to_uint8, [torch.zeros(2, dtype=torch.uint8), [0.5], None], lambda v: ""),
     # diffusion
     "cosine_alpha_bar": (cosine_alpha_bar, [0, -1, 2.5, "9", None, True], repr),
     "DiffusionProcess": (DiffusionProcess, [0, -1, 2.5, "9", None, True, NAN], repr),

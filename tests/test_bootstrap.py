@@ -9,14 +9,14 @@ import nbformat
 import pytest
 
 from tests.support.notebooks import HOUSE, NOTEBOOKS, as_python
+from tests.support.systems import REASON
 from tools.course.publish import Address, first_cell
 
 PUBLISHED = Address("owner/course", "v0.2.0")
 STATES = pytest.mark.parametrize("address", [None, PUBLISHED], ids=["unpublished", "published"])
 REMEDY = (
-    "The course's package is missing: in JupyterLab, upload the course's whole folder and open this"
-    " notebook there. On Colab or Kaggle, upload the course's wheel (`pip wheel --no-deps .` in "
-    "that folder builds it) and `%pip install` its path in a cell above."
+    "The course's package is missing: upload its folder, or the wheel of `pip wheel --no-deps .` "
+    "and `%pip install` it."
 )
 RECORDING = """
 class Shell:
@@ -27,13 +27,13 @@ def get_ipython():
 """
 
 
-def run_alone(address, folder, *places):
+def run_alone(address, folder, *places, before=""):
     """Run the first cell in a Python that sees nothing but these places: its process."""
     folder.mkdir(parents=True, exist_ok=True)
     cell = as_python(nbformat.v4.new_code_cell(first_cell(address)))
     program = folder.parent / "program" / "cell.py"  # its folder, and not `folder`, is on the path
     program.parent.mkdir()
-    program.write_text(RECORDING + cell, encoding="utf-8")
+    program.write_text(before + RECORDING + cell, encoding="utf-8")
     known = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, places))}
     return subprocess.run(
         [sys.executable, "-S", program],
@@ -50,6 +50,21 @@ def test_the_course_beside_the_notebook_is_found(address, tmp_path):
     (tmp_path / "cdiff_helpers").mkdir()
     (tmp_path / "cdiff_helpers" / "__init__.py").touch()
     assert is_silent(run_alone(address, tmp_path / "notebooks"))
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason=REASON)
+def test_a_strangers_folder_above_is_not_imported(tmp_path):
+    """Whoever runs a notebook trusts its folder's owner and the administrator, and nobody else."""
+    package = tmp_path / "cdiff_helpers"
+    package.mkdir()
+    (package / "__init__.py").write_text("print('a stranger ran')", encoding="utf-8")
+    code = "import os, pathlib; real = pathlib.Path.lstat\n" + (
+        "def lstat(path):\n    values = list(real(path)); values[4] += 1\n"
+        "    return os.stat_result(values)\npathlib.Path.lstat = lstat\n"
+    )
+    done = run_alone(None, tmp_path / "notebooks", before=code)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith(REMEDY)
+    assert "a stranger ran" not in done.stdout
 
 
 @STATES

@@ -82,7 +82,7 @@ def quick(tmp_path, monkeypatch, small_model, short_process):
     monkeypatch.setattr(commands, "load_reference", lambda: (small_model, short_process, {}))
     monkeypatch.setattr(commands, "load_cifar10", data)
     monkeypatch.setattr(commands, "train", lambda *_: iter(()))
-    monkeypatch.setattr(commands, "carry", lambda *_: "copy")
+    monkeypatch.setattr(commands, "copy_dataset", lambda *_: "copy")
     monkeypatch.setattr(commands, "generate", draw)
     monkeypatch.setattr(commands, "score", lambda *_, **__: dict(scores))
     monkeypatch.setattr(commands, "score_table", str)
@@ -109,7 +109,7 @@ def test_no_list_of_arguments_ends_in_a_traceback(part, quick, capsys):
         asked = {word.split("/")[0] for word in words} | {f"{word}.png" for word in words}
         assert new <= asked, (words, new)
         assert (quick / "file").read_text("utf-8") == "precious", words
-        assert not list(quick.rglob("*.new")) and not list(quick.rglob(".*-[0-9]*")), words
+        assert not list(quick.rglob("*.new")) and not list(quick.rglob(".*-*")), words
     assert ends[0] > 5 and ends[2] > 20, ends
 
 

@@ -35,7 +35,7 @@ def test_what_is_open_cannot_be_removed_or_moved(tmp_path):
 
 @on_linux
 def test_on_windows_a_fetch_ends_without_an_error(tmp_path):
-    with pretended_windows(), download.sole_fetch(tmp_path) as folder:
+    with pretended_windows(), download.fetch_lock(tmp_path) as folder:
         (folder / "archive").write_bytes(b"all of it")
 
 

@@ -1,6 +1,8 @@
 """The machine: devices, seeds, presets, folders."""
 
+import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +10,14 @@ import torch
 
 from cdiff_helpers.runtime import (
     PRESETS,
+    check_writable,
     course_home,
     course_preset,
     pick_device,
+    processor_name,
+    runs_folder,
     seed_everything,
+    write_atomically,
 )
 
 
@@ -36,8 +42,18 @@ def test_a_seed_repeats_all_three_generators():
     assert first == draw()
     seed_everything(4)
     assert all(a != b for a, b in zip(first, draw()))
-    with pytest.raises(ValueError, match=r"seed is -1; expected"):
-        seed_everything(-1)
+
+
+def test_seeds_go_beyond_32_bits_and_numpy_takes_the_low_ones():
+    """Below 2**32 the streams are those of the three libraries' own functions."""
+    draws = {}
+    for seed in (5, np.int64(5), 2**32 + 5, 2**63 - 1):
+        seed_everything(seed)
+        draws[int(seed)] = random.random(), np.random.rand(), torch.rand(1).item()
+    own = random.Random(5).random(), np.random.RandomState(5).rand()
+    assert draws[5] == (*own, torch.rand(1, generator=torch.Generator().manual_seed(5)).item())
+    for i, different in enumerate((3, 2, 2)):  # Python reads all of a seed, the others 32 bits
+        assert len({draws[seed][i] for seed in (5, 2**32 + 5, 2**63 - 1)}) == different
 
 
 def test_the_environment_chooses_the_preset_and_an_argument_overrides_it(monkeypatch):
@@ -67,8 +83,33 @@ def test_the_course_folder_follows_the_environment(monkeypatch, tmp_path):
     assert course_home().name == ".cdiff"
 
 
-def test_the_processor_has_a_name():
-    from cdiff_helpers.runtime import processor_name
+def test_runs_lie_in_a_folder_of_ones_own(monkeypatch, tmp_path):
+    """Also where a class shares one course folder: nobody finds another one's run."""
+    monkeypatch.delenv("CDIFF_RUNS", raising=False)
+    monkeypatch.setenv("CDIFF_HOME", str(tmp_path))
+    assert runs_folder() == tmp_path / "runs"
+    if hasattr(os, "getuid"):
+        monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+        monkeypatch.setattr("getpass.getuser", lambda: "ada")
+        assert runs_folder() == tmp_path / "runs" / "ada"
+    monkeypatch.setenv("CDIFF_HOME", str(tmp_path / "not yet"))
+    assert runs_folder() == tmp_path / "not yet" / "runs"
+    monkeypatch.setenv("CDIFF_RUNS", "~/mine")
+    assert runs_folder() == Path.home() / "mine"
 
+
+def test_a_file_is_written_past_planted_links_with_the_permissions_of_any_file(tmp_path):
+    path, victim = tmp_path / "samples.png", tmp_path / "victim"
+    victim.write_text("precious", encoding="utf-8")
+    if os.name == "posix":  # the name that a temporary file had once, which could be foreseen
+        (tmp_path / f".samples.png-{os.getpid()}").symlink_to(victim)
+    check_writable(path)
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new" and victim.read_text(encoding="utf-8") == "precious"
+    assert path.stat().st_mode == victim.stat().st_mode
+    assert len(list(tmp_path.iterdir())) == 2 + (os.name == "posix")
+
+
+def test_the_processor_has_a_name():
     name = processor_name()
     assert name and name == name.strip() and "\n" not in name

@@ -1,7 +1,6 @@
 """Where the pictures come from: every source whole and checked, or passed over aloud."""
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -18,13 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torchvision.datasets import CIFAR10
 
 from cdiff_helpers.__main__ import main
 from cdiff_helpers.data import CLASS_NAMES, BinaryCIFAR10, download, load_cifar10, sources
 from cdiff_helpers.data.sources import ARCHIVE_FOLDER, BUNDLE, NPM_FILE
-from tests.support.small_set import TRAIN, believe, mirrors, same_as, tarball
-from tests.support.systems import REASON
+from tests.support.small_set import TRAIN, believe, mirrors, pickled, same_as, tarball
+from tests.support.systems import REASON, posix_only
 
 
 class Host(BaseHTTPRequestHandler):
@@ -229,26 +227,38 @@ def test_an_archive_that_was_put_there_by_hand_is_unpacked(made_up, host, monkey
     assert same_as(made_up, load_cifar10(tmp_path)) and Host.asked == ["good"]
 
 
-@pytest.mark.parametrize("name", ["../outside", "/outside", "link"])
-def test_an_archive_that_reaches_outside_is_refused(name, tmp_path):
-    inside = tmp_path / "inside"
-    inside.mkdir()
+@pytest.mark.parametrize("kind", ["../outside", "/outside", "link", "pipe"])
+def test_an_archive_writes_nothing_and_reads_nothing_outside(kind, tmp_path):
+    """Its files are read into memory by name; links, pipes and devices are no files."""
+    (tmp_path / "precious").write_text("precious", encoding="utf-8")
+    entry = tarfile.TarInfo({"/outside": str(tmp_path / "outside")}.get(kind, kind))
+    if kind in ("link", "pipe"):
+        entry.type = tarfile.SYMTYPE if kind == "link" else tarfile.FIFOTYPE
+        entry.linkname = str(tmp_path / "precious")
     with tarfile.open(tmp_path / "evil.tar", "w") as archive:
-        entry = tarfile.TarInfo(str(tmp_path / "outside") if name == "/outside" else name)
-        if name == "link":
-            entry.type, entry.linkname = tarfile.SYMTYPE, "../outside"
-            archive.addfile(entry)
-            entry = tarfile.TarInfo("link/file")
-        entry.size = 3
-        archive.addfile(entry, io.BytesIO(b"bad"))
-    try:
-        download.unpack(tmp_path / "evil.tar", inside)
-    except OSError as error:
-        assert "cannot be unpacked" in str(error)
-    assert {p.name for p in tmp_path.iterdir()} == {"inside", "evil.tar"}
+        archive.addfile(entry)
+    if kind in ("link", "pipe"):
+        with pytest.raises(OSError, match=f"cannot be unpacked: there is no file {kind}"):
+            download.read_members(tmp_path / "evil.tar", [kind])
+    else:
+        download.read_members(tmp_path / "evil.tar", [entry.name])
+    assert {path.name for path in tmp_path.iterdir()} == {"precious", "evil.tar"}
+
+
+def test_a_broken_archive_is_named(tmp_path):
     (tmp_path / "broken.tar").write_bytes(b"no tar at all")
     with pytest.raises(OSError, match=r"broken\.tar cannot be unpacked"):
-        download.unpack(tmp_path / "broken.tar", inside)
+        download.read_members(tmp_path / "broken.tar", ["file"])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_batch_is_parsed_in_either_order_of_its_pixels(order, made_up):
+    rows = made_up["arrays"]["x_test"].transpose(0, 3, 1, 2).reshape(-1, 3072)
+    labels = made_up["arrays"]["y_test"].tolist()
+    content = {"batch_label": "testing batch", "labels": labels}
+    content |= {"data": np.array(rows, order=order), "filenames": ["a.png"] * len(rows)}
+    images, parsed = sources.parse_batch(pickled(content))
+    assert np.array_equal(images.reshape(-1, 3072), rows) and parsed.tolist() == labels
 
 
 # npm
@@ -416,11 +426,22 @@ def test_an_interrupt_while_receiving_leaves_nothing(host, made_up, monkeypatch,
     assert list(tmp_path.iterdir()) == []
 
 
+@posix_only
+def test_a_planted_lock_empties_no_file(host, made_up, monkeypatch, tmp_path):
+    mirrors(monkeypatch, made_up, f"{host}/good")
+    (tmp_path / "precious").write_text("precious", encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ".fetching.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(FileNotFoundError, match="data cannot be written"):
+        load_cifar10(tmp_path / "data", source="archive")
+    assert (tmp_path / "precious").read_text(encoding="utf-8") == "precious"
+
+
 KILLED = """
 import sys
 from pathlib import Path
 from cdiff_helpers.data import download
-with download.sole_fetch(Path(sys.argv[1])) as folder:
+with download.fetch_lock(Path(sys.argv[1])) as folder:
     (folder / "half").write_bytes(bytes(1000))
     print("half", flush=True)
     sys.stdin.read()
@@ -434,7 +455,7 @@ def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path):
         assert process.stdout.readline() == b"half\n"
         process.kill()
     assert list(tmp_path.glob("download-*/half"))
-    with download.sole_fetch(tmp_path):
+    with download.fetch_lock(tmp_path):
         assert not list(tmp_path.glob("download-*/half"))
     assert list(tmp_path.iterdir()) == []
 
@@ -462,12 +483,13 @@ def test_fetch_without_a_network_says_what_is_missing(tmp_path, offline, capsys)
     assert main(["fetch", "--root", root, "--source", "archive"]) == 2
     assert "cannot be reached" in capsys.readouterr().err
     assert main(["fetch", "--root", root, "--to", str(tmp_path / "stick")]) == 2
-    assert "nothing to carry" in capsys.readouterr().err
+    assert "nothing to copy" in capsys.readouterr().err
     assert not (tmp_path / "stick").exists()
 
 
 def test_the_mirrors_are_reached_over_tls_and_home_comes_last():
     assert all(url.startswith("https://") for url in download.ARCHIVE.urls)
     assert len(download.ARCHIVE.urls) >= 3 and "toronto" in download.ARCHIVE.urls[-1]
-    assert download.ARCHIVE.md5 == CIFAR10.tgz_md5
-    assert Path(download.ARCHIVE.urls[-1]).name == CIFAR10.filename
+    torchvisions = pytest.importorskip("torchvision.datasets").CIFAR10
+    assert download.ARCHIVE.md5 == torchvisions.tgz_md5
+    assert Path(download.ARCHIVE.urls[-1]).name == torchvisions.filename

@@ -22,7 +22,7 @@ import matplotlib
 import nbformat
 
 from cdiff_helpers.checks import EXERCISES
-from cdiff_helpers.runtime import write_whole
+from cdiff_helpers.runtime import write_atomically
 from tools.release import HOUSE, exercises_of, notebook_path, part_of
 
 FINAL = "final_task"  # marked by the judge, from a checkpoint's folder
@@ -217,6 +217,6 @@ def write_marks(students: list[Student], numbers: list[str], out: Path) -> Path:
     pages.mkdir(parents=True, exist_ok=True)
     for student in students:
         name = re.sub(r"[^\w.-]", "_", student.name)
-        write_whole(pages / f"{name}.md", feedback(student, numbers).encode())
-    write_whole(out, marks_csv(students, numbers).encode())
+        write_atomically(pages / f"{name}.md", feedback(student, numbers).encode())
+    write_atomically(out, marks_csv(students, numbers).encode())
     return pages

@@ -262,7 +262,7 @@ def variety(features: Tensor, labels: Tensor) -> float:
 @cache
 def variety_of_real() -> float:
     """That distance among the package's 500 real test pictures, fifty of each class."""
-    pixels, labels = read_bundle(BUNDLE, train=False)
+    pixels, labels = read_bundle(BUNDLE, "test")
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)  # (N, H, W, 3) -> (N, 3, H, W)
     return nearest_of_class(classify(load_judge(), images)[0], torch.from_numpy(labels))
 

@@ -1,10 +1,13 @@
-"""Pictures in memory: their range, their labels, their classes."""
+"""Images in memory: their range, their labels, their classes."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from cdiff_helpers import validation
 
 CLASS_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -12,11 +15,11 @@ CLASS_NAMES = (
 
 
 def to_model_range(images: Tensor) -> Tensor:
-    """Pictures as the network sees them: uint8 in 0 … 255 or float in [0, 1] -> float in [-1, 1].
+    """Images as the network sees them: uint8 in 0 … 255 or float in [0, 1] -> float in [-1, 1].
 
-    Any shape. Raises ValueError for floats outside [0, 1], such as pictures scaled already.
+    Any shape. Raises ValueError for floats outside [0, 1], such as images scaled already.
     """
-    check_tensor(images)
+    validation.tensor("images", images)
     if not images.is_floating_point():
         return images.float().div_(255).mul_(2).sub_(1)  # in place: one pass less over a batch each
     if images.numel() and not 0 <= images.min() <= images.max() <= 1:
@@ -28,32 +31,27 @@ def to_model_range(images: Tensor) -> Tensor:
 
 
 def to_image_range(x: Tensor) -> Tensor:
-    """Pictures as eyes see them: float in [-1, 1] -> float in [0, 1], clamped."""
-    check_tensor(x)
-    if not x.is_floating_point():
-        raise ValueError(f"x has dtype {x.dtype}; expected floats in [-1, 1]. Are they scaled yet?")
-    return ((x + 1) / 2).clamp(0, 1)
+    """Images for the eye: float in [-1, 1] -> float in [0, 1], clamped."""
+    return ((floats("x", x, "[-1, 1]. Are they scaled yet?") + 1) / 2).clamp(0, 1)
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images float in [0, 1] -> uint8 in 0 … 255, rounded."""
-    return (images * 255).round().to(torch.uint8)
+    """Images as files hold them: float in [0, 1] -> uint8 in 0 … 255, rounded."""
+    return (floats("images", images, "[0, 1].") * 255).round().to(torch.uint8)
 
 
-def check_tensor(images: Tensor) -> None:
-    """Raise ValueError unless these are pictures in a tensor."""
-    if not isinstance(images, Tensor):
-        raise ValueError(
-            f"the images are a {type(images).__name__}; expected a torch.Tensor. Try "
-            "torch.as_tensor(…), or torchvision's pil_to_tensor for a PIL image."
-        )
+def floats(name: str, x: Tensor, expected: str) -> Tensor:
+    """The tensor, if it holds floats; raises ValueError otherwise."""
+    if not validation.tensor(name, x).is_floating_point():
+        raise ValueError(f"{name} has dtype {x.dtype}; expected floats in {expected}")
+    return x
 
 
 class ImageSet(Dataset):
-    """Pictures and labels in memory: len(data), data[i] -> (x0 (3, 32, 32) in [-1, 1], y int).
+    """Images and labels in memory: len(data), data[i] -> (x0 (3, 32, 32) in [-1, 1], y int).
 
     `images` is uint8 (N, 3, 32, 32), `labels` int64 (N,), `classes` the name of each label and
-    `source` where the pictures came from.
+    `source` where the images came from.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, classes: Sequence[str], source: str):
@@ -67,19 +65,23 @@ class ImageSet(Dataset):
         return to_model_range(self.images[i]), int(self.labels[i])
 
 
-def class_indices(classes: Sequence[str | int]) -> list[int]:
+def class_indices(classes: Any) -> list[int]:
     """The labels 0 … 9 of classes given by name or index; raises ValueError for any other."""
-    one = not isinstance(classes, Iterable) or isinstance(classes, str)
-    classes = [classes] if one else list(classes)
-    known = ", ".join(f"{i} {name}" for i, name in enumerate(CLASS_NAMES))
-    labels = []
-    for name in classes:
-        if isinstance(name, str) and name in CLASS_NAMES:
-            labels.append(CLASS_NAMES.index(name))
-        elif not isinstance(name, str | bool) and name in range(len(CLASS_NAMES)):
-            labels.append(int(name))
-        else:
-            raise ValueError(f"there is no class {name!r}; expected names or indices of: {known}.")
+    one = isinstance(classes, str) or not isinstance(classes, Iterable)
+    labels = [class_index(classes)] if one else [class_index(name) for name in classes]
     if not labels or len(set(labels)) < len(labels):
         raise ValueError(f"classes is {classes}; expected at least one, each of them once.")
     return labels
+
+
+def class_index(name: Any) -> int:
+    """The label of one class."""
+    if isinstance(name, str) and name in CLASS_NAMES:
+        return CLASS_NAMES.index(name)
+    known = ", ".join(f"{i} {known}" for i, known in enumerate(CLASS_NAMES))
+    try:
+        return validation.whole("class", name, 0, len(CLASS_NAMES) - 1)
+    except ValueError:
+        raise ValueError(
+            f"there is no class {name!r}; expected names or indices of: {known}."
+        ) from None

@@ -2,13 +2,15 @@
 
 import random
 from collections.abc import Iterator
-from numbers import Integral
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
+from cdiff_helpers import validation
 from cdiff_helpers.data.images import ImageSet, to_model_range
 from cdiff_helpers.runtime import pick_device
 
@@ -16,8 +18,7 @@ from cdiff_helpers.runtime import pick_device
 def worker_init_fn(worker_id: int) -> None:
     """Seed Python's and numpy's generators in a DataLoader's worker, as torch's own is seeded.
 
-    torch gives worker k the seed (base + k), and draws the base from the loader's generator: the
-    same loader seed gives the same numbers in every worker.
+    torch gives worker k the seed (base + k), and draws the base from the loader's generator.
     """
     seed = torch.initial_seed() % 2**32  # numpy takes 32 bits
     random.seed(seed)
@@ -61,25 +62,26 @@ class SeededLoader(DataLoader):
     torch itself draws them on the default device, which may be another one.
     """
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Any:
         with torch.device("cpu"):
             return super().__iter__()
 
 
 def make_loader(
-    data: Dataset, batch_size: int = 128, seed: int = 0, *, num_workers: int = 0
+    data: Any, batch_size: int = 128, seed: int = 0, *, num_workers: int = 0
 ) -> DataLoader:
     """Batches (x0 (B, 3, 32, 32) in [-1, 1], y (B,) int64), shuffled anew each epoch from the seed.
 
     The last batch of an epoch may be smaller. Raises ValueError for an empty data set or batch.
     """
-    check_batches(data, batch_size=batch_size, seed=seed, num_workers=num_workers)
+    check_dataset(data, "__getitem__", "__len__")
+    seed = validation.seed(seed)
     generator = torch.Generator().manual_seed(seed)
     return SeededLoader(
         data,
-        batch_size=batch_size,
+        batch_size=validation.whole("batch_size", batch_size),
         sampler=EpochShuffle(len(data), seed, generator),
-        num_workers=num_workers,
+        num_workers=validation.whole("num_workers", num_workers, 0),
         worker_init_fn=worker_init_fn,
         generator=generator,
     )
@@ -88,11 +90,11 @@ def make_loader(
 class ResidentLoader:
     """The same kind of batches, from a set that lies as uint8 on the device.
 
-    Indexing and scaling happen there, a whole batch at a time. `flip` mirrors each picture with
+    Indexing and scaling happen there, a whole batch at a time. `flip` mirrors each image with
     probability 1/2: a mirrored copy of the set lies beside it, so that a coin is an index.
-    Iterating, `len` and the order are as in `make_loader`. `share` (k, n) gives every n-th picture
-    of each batch, from the k-th on: one of n processes'. On a GPU an epoch's last batch is filled
-    with its first images, since kernels are chosen anew for each batch size.
+    Iterating, `len` and the order are as in `make_loader`. `share` (k, n) gives every n-th image
+    of each batch, from the k-th on: those of one of n processes. On a GPU an epoch's last batch is
+    filled with its first images, since kernels are chosen anew for each batch size.
     """
 
     def __init__(
@@ -101,70 +103,68 @@ class ResidentLoader:
         batch_size: int = 128,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        *,
         flip: bool = True,
         share: tuple[int, int] = (0, 1),
     ):
-        check_share(share, batch_size)
-        check_batches(data, batch_size=batch_size, seed=seed)
+        check_dataset(data, "images", "labels")
+        self.batch_size = validation.whole("batch_size", batch_size)
+        self.seed = validation.seed(seed)
+        check_share(share, self.batch_size)
+        self.share, self.flip, self.epoch = share, flip, 0
         device = pick_device(str(device))
-        images, self.labels = data.images.to(device), data.labels.to(device)
+        images = torch.as_tensor(data.images, device=device)
         self.images = torch.cat([images, images.flip(-1)]) if flip else images
-        self.batch_size, self.seed, self.flip, self.epoch = batch_size, seed, flip, 0
-        self.share = share
+        self.labels = torch.as_tensor(data.labels, device=device)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.labels), self.batch_size)
-        return whole + (rest >= self.share[1])  # a last one that has a picture for each process
+        return whole + (rest >= self.share[1])  # a last one that has an image for each process
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    def epoch_rows(self) -> Tensor:
+        """The rows of `images` that this epoch shows, in its order: int64, on the device."""
+        count, device = len(self.labels), self.labels.device
+        generator = epoch_generator(self.seed, self.epoch)
+        order = torch.randperm(count, generator=generator, device="cpu")
+        coins = torch.rand(count, generator=generator, device="cpu", dtype=torch.float32)
+        mirrored = (coins < 0.5) & self.flip  # one coin per image
+        rows = order + count * mirrored[order]  # the mirrored copies follow the images
+        if device.type == "cpu":
+            return rows
+        rows = rows[torch.arange(len(self) * self.batch_size, device="cpu") % count]
+        if device.type != "cuda":
+            return rows.to(device)
+        return rows.pin_memory().to(device, non_blocking=True)  # copied while the host goes on
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator, N = epoch_generator(self.seed, self.epoch), len(self.labels)
+        rows = self.epoch_rows()
         self.epoch += 1
-        order = torch.randperm(N, generator=generator, device="cpu")
-        coins = torch.rand(N, generator=generator, device="cpu", dtype=torch.float32)
-        mirrored = (coins < 0.5) & self.flip  # one coin a picture
-        if self.labels.device.type != "cpu":
-            places = len(self) * self.batch_size
-            order = order.repeat(-(-places // N))[:places]
-        rows = to_device(order + N * mirrored[order], self.labels.device)  # of the whole epoch
-        labels = self.labels[rows % N]
-        k, n = self.share
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            count = min(self.batch_size, len(order) - start) // n * n  # as many for each process
-            mine = slice(start + k, start + count, n)
-            yield to_model_range(self.images.index_select(0, rows[mine])), labels[mine]
+        labels = self.labels[rows % len(self.labels)]
+        batches = zip(rows.split(self.batch_size), labels.split(self.batch_size))
+        first, step = self.share
+        for batch, y in islice(batches, len(self)):
+            mine = slice(first, len(batch) // step * step, step)  # as many for each process
+            yield to_model_range(self.images.index_select(0, batch[mine])), y[mine]
 
 
-def to_device(rows: Tensor, device: torch.device) -> Tensor:
-    """Whole numbers of the CPU on the device; CUDA copies them while the host goes on."""
-    if device.type != "cuda":
-        return rows.to(device)
-    return rows.pin_memory().to(device, non_blocking=True)
-
-
-LOWEST = {"batch_size": 1, "seed": 0, "num_workers": 0}
-
-
-def check_batches(data: Dataset, **numbers: int) -> None:
-    """Raise ValueError unless there are pictures, and each of the named numbers can be."""
-    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
-        raise ValueError(f"data is {data!r}; expected a data set, such as load_cifar10()'s.")
-    if len(data) < 1:
+def check_dataset(data: Any, *attributes: str) -> None:
+    """Raise ValueError unless a data set has these attributes, and images."""
+    if not all(hasattr(data, name) for name in attributes):
+        raise ValueError(
+            f"data is {validation.format_value(data)}; expected a data set of images and labels, "
+            "such as load_cifar10()'s."
+        )
+    if not len(data.labels if "labels" in attributes else data):
         raise ValueError("the data set is empty; expected at least one image. Which classes?")
-    for name, number in numbers.items():
-        whole = isinstance(number, Integral) and not isinstance(number, bool)
-        if not whole or not LOWEST[name] <= number < 2**63:
-            raise ValueError(
-                f"{name} is {number!r}; expected a whole number of at least {LOWEST[name]}."
-            )
 
 
 def check_share(share: tuple[int, int], batch_size: int) -> None:
-    """Raise ValueError unless the share is number k of n, and a batch has a picture for each."""
+    """Raise ValueError unless the share is number k of n, and a batch has an image for each."""
     k, n = share
-    if not 0 <= k < n or (isinstance(batch_size, Integral) and 0 < batch_size < n):
+    if not 0 <= k < n <= batch_size:
         raise ValueError(
             f"share is {share!r} of a batch of {batch_size!r}; expected (k, n) with k from 0 to "
             "n - 1, and an image for each of the n."

@@ -14,7 +14,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from cdiff_helpers.data.images import to_uint8
-from cdiff_helpers.runtime import whole_bytes
+from cdiff_helpers.runtime import verified_bytes
 
 JUDGE = Path(__file__).parent.parent / "bundled" / "judge"
 
@@ -87,12 +87,12 @@ def load_judge(device: str | torch.device = "cpu") -> Judge:
 @cache
 def judge_card() -> dict:
     """How the judge was made, what it scores on the test set, and the digests of its files."""
-    return json.loads(whole_bytes(JUDGE / "card.json"))
+    return json.loads(verified_bytes(JUDGE / "card.json"))
 
 
 def bundled_tensors(name: str) -> dict[str, Tensor]:
     """The tensors of one of the judge's files; raises RuntimeError where it is damaged."""
-    return load_tensors(whole_bytes(JUDGE / name))
+    return load_tensors(verified_bytes(JUDGE / name))
 
 
 @torch.no_grad()

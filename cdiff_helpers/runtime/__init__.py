@@ -1,4 +1,4 @@
-"""What the course runs on: `machine` (device, seeds, sizes, folder), `files` and `report`.
+"""What the course runs on: `machine` (device, seeds, sizes, folders), `files` and `report`.
 
 Home: notebook 01.
 """
@@ -9,10 +9,10 @@ from cdiff_helpers.runtime.files import (
     check_writable,
     digest_line,
     sync_folder,
-    whole_bytes,
+    verified_bytes,
+    write_atomically,
     write_digests,
     write_synced,
-    write_whole,
 )
 from cdiff_helpers.runtime.machine import (
     autocast,
@@ -22,6 +22,7 @@ from cdiff_helpers.runtime.machine import (
     device_error,
     pick_device,
     release_memory,
+    runs_folder,
     seed_everything,
 )
 from cdiff_helpers.runtime.report import (
@@ -31,30 +32,3 @@ from cdiff_helpers.runtime.report import (
     processor_name,
     provenance,
 )
-
-__all__ = [
-    "PRECISIONS",
-    "PRESETS",
-    "SUMS",
-    "Preset",
-    "autocast",
-    "autocast_dtype",
-    "check_writable",
-    "course_home",
-    "course_preset",
-    "describe_compute",
-    "device_error",
-    "digest_line",
-    "environment_report",
-    "installed_version",
-    "pick_device",
-    "processor_name",
-    "provenance",
-    "release_memory",
-    "seed_everything",
-    "sync_folder",
-    "whole_bytes",
-    "write_digests",
-    "write_synced",
-    "write_whole",
-]

@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import os
+import secrets
+import tempfile
 from pathlib import Path
 
 LONGEST = 255  # bytes of a file's name, on every system
@@ -14,7 +16,7 @@ def digest_line(name: str, content: bytes) -> bytes:
     return f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode()
 
 
-def whole_bytes(path: Path) -> bytes:
+def verified_bytes(path: Path) -> bytes:
     """A bundled file's content, if its digest is the one listed in SHA256SUMS beside it.
 
     Raises RuntimeError, which names the file, for any other.
@@ -33,22 +35,26 @@ def write_digests(folder: Path) -> None:
     """Write SHA256SUMS for the files of a bundled folder."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != SUMS)
     lines = [digest_line(path.name, path.read_bytes()) for path in files]
-    write_whole(folder / SUMS, b"".join(lines))
+    write_atomically(folder / SUMS, b"".join(lines))
 
 
-def write_synced(path: Path, content: bytes) -> None:
+def write_synced(path: Path, content: bytes, mode: str = "wb") -> None:
     """Write content to path, and return only when it is on the disk."""
-    with path.open("wb") as file:
+    with path.open(mode) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Put content at path at once: written beside it, flushed to disk, then renamed."""
-    beside = path.with_name(f".{path.name[:50]}-{os.getpid()}")  # no longer than a name may be
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put content at path at once: written beside it, flushed to disk, then renamed.
+
+    The file beside it is a new one (mode "x"), so that no link which somebody planted is followed,
+    and gets the permissions of any new file, which mkstemp's would not.
+    """
+    beside = path.with_name(f".{path.name[:50]}-{secrets.token_hex(8)}")  # not too long a name
     try:
-        write_synced(beside, content)
+        write_synced(beside, content, "xb")
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -63,11 +69,9 @@ def check_writable(path: Path) -> None:
             raise OSError("it is there, and no file")
         if any(len(os.fsencode(part)) > LONGEST for part in path.parts):
             raise OSError(f"a name is longer than {LONGEST} bytes")
-        there = (p for p in path.absolute().parents if p.exists() or p.is_symlink())
-        folder = next(there)
-        probe = folder / f".{path.name[:50]}-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        above = path.absolute().parents
+        folder = next(folder for folder in above if folder.exists() or folder.is_symlink())
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"{path} cannot be written ({reason}); choose another file.") from error

@@ -1,15 +1,16 @@
 """What there is to choose on a machine: the device, the seeds, the sizes, the folder."""
 
+import getpass
 import os
 import random
 from dataclasses import replace
 from functools import cache
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from cdiff_helpers import validation
 from cdiff_helpers.console import safe_print
 from cdiff_helpers.defaults import PRECISIONS, PRESETS, Preset
 
@@ -42,8 +43,8 @@ def fit_to_card(preset: Preset, device: torch.device) -> Preset:
     card, whole = torch.cuda.get_device_properties(device), preset
     room = STEP_SHARE * card.total_memory
     while preset.batch_size > 32 and preset.batch_size * STEP_BYTES > room:
-        halved = {"batch_size": preset.batch_size // 2, "num_updates": preset.num_updates * 2}
-        preset = replace(preset, **halved)
+        smaller, more = preset.batch_size // 2, preset.num_updates * 2
+        preset = replace(preset, batch_size=smaller, num_updates=more)
     if preset is not whole:
         print_once(
             f"The {preset.name} preset for {card.name}, {card.total_memory / 2**30:.0f} GiB: "
@@ -114,12 +115,12 @@ def seed_everything(seed: int) -> None:
     """Seed Python's, numpy's and torch's global generators, on every device.
 
     For scripts and notebooks. The course's own functions never touch the global generators: they
-    take a `generator` or a `seed`. Raises ValueError unless 0 <= seed < 2**32.
+    take a `generator` or a `seed`. numpy, and torch on the CPU, use a seed's low 32 bits. Raises
+    ValueError unless 0 <= seed < 2**63.
     """
-    if not isinstance(seed, Integral) or not 0 <= seed < 2**32:
-        raise ValueError(f"the seed is {seed!r}; expected a whole number from 0 to {2**32 - 1}.")
+    seed = validation.seed(seed)
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed % 2**32)  # it refuses more
     torch.manual_seed(seed)
 
 
@@ -128,19 +129,30 @@ def course_home() -> Path:
     return Path(os.environ.get("CDIFF_HOME") or Path.home() / ".cdiff").expanduser()
 
 
+def runs_folder() -> Path:
+    """The folder for runs: $CDIFF_RUNS, else course_home()/runs.
+
+    In a course folder of another user it has a folder for each: nobody goes on with others' runs.
+    """
+    if chosen := os.environ.get("CDIFF_RUNS"):
+        return Path(chosen).expanduser()
+    home = course_home()
+    own = not hasattr(os, "getuid") or not home.exists() or home.stat().st_uid == os.getuid()
+    return home / "runs" if own else home / "runs" / getpass.getuser()
+
+
 def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype | None:
     """The forward pass's number format: None for float32.
 
     bfloat16 where the device computes in it, float16 on older CUDA devices. Raises ValueError for
     another precision than "auto" and "float32".
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
+    validation.choice("precision", precision, PRECISIONS)
     if precision == "float32" or device.type == "mps":
         return None
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
-    can = getattr(torch.cpu, "get_capabilities", dict)()
+    can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if can.get("amx_bf16") or can.get("avx512_bf16") else None
 
 

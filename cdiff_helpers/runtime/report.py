@@ -1,13 +1,14 @@
 """What this machine is, what works on it, what to expect of it, and what to do about the rest."""
 
-import importlib.util
 import os
 import platform
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -30,11 +31,11 @@ PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "ipywidgets", "safete
 SECONDS = {"01": 20, "02": 10, "03": 10, "04": 10, "05": 180, "06": 60, "07": 30, "08": 240}
 RATE = 140
 TIMED_BATCH = 16  # images, so that the report is quick on a processor
-ENOUGH = 1e9  # bytes for the data set, what is unpacked from it, and a few runs
+ENOUGH = 1e9  # bytes for the data set, its download, and a few runs
 
 
 class Report(dict):
-    """A dict that prints one entry a line."""
+    """A dict that prints one entry per line."""
 
     def __repr__(self) -> str:
         width = max(map(len, self), default=0)
@@ -48,16 +49,17 @@ def environment_report() -> dict[str, str]:
     stands in the entry that it concerns.
     """
     entries: dict[str, Callable[[], str]] = {"python": platform.python_version}
-    entries |= {name: lambda name=name: installed_version(name) for name in PACKAGES}
-    entries |= {"system": system, "processor": processor_name, "where": where_we_are}
-    entries |= {"device": device_words, "precision": precision_words}
-    entries |= {"preset": lambda: course_preset().name, "course folder": folder_words}
-    entries |= {"to expect": expected_minutes, "to do": to_do}
-    return Report({name: said_or_why_not(entry) for name, entry in entries.items()})
+    entries |= {name: partial(installed_version, name) for name in PACKAGES}
+    entries |= {"system": describe_system, "processor": processor_name, "where": platform_name}
+    entries |= {"device": describe_device, "precision": describe_precision}
+    entries |= {"preset": lambda: course_preset().name, "course folder": describe_folder}
+    entries |= {"to expect": expected_minutes}
+    entries |= {"to do": lambda: " ".join(remedies()) or "nothing: all is there"}
+    return Report({name: or_error(entry) for name, entry in entries.items()})
 
 
-def said_or_why_not(entry: Callable[[], str]) -> str:
-    """What an entry says, or why it cannot."""
+def or_error(entry: Callable[[], str]) -> str:
+    """An entry's text, or why there is none."""
     try:
         return entry()
     except Exception as error:  # a report on what is broken must not break
@@ -72,57 +74,55 @@ def installed_version(package: str) -> str:
         return "missing: pip install -r requirements.txt"
 
 
-def system() -> str:
+def describe_system() -> str:
     """The operating system, the cores and the memory."""
-    words = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    text = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        words += f", {memory / 2**30:.0f} GiB of memory"
-    return words
+        text += f", {memory / 2**30:.0f} GiB of memory"
+    return text
 
 
-def where_we_are() -> str:
+def platform_name() -> str:
     """Google Colab, Kaggle, or a machine of one's own."""
     if "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ:
         return "Google Colab"
     return "Kaggle" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else "local"
 
 
-def device_words() -> str:
+def describe_device() -> str:
     """What computes, and with how much memory."""
     device = pick_device()
     if device.type != "cuda":
         return device.type
-    gpu = torch.cuda.get_device_properties(device)
-    count = torch.cuda.device_count()
-    more = f", and {count - 1} more (torchrun uses them all)" if count > 1 else ""
+    gpu, others = torch.cuda.get_device_properties(device), torch.cuda.device_count() - 1
+    more = f", and {others} more (torchrun uses them all)" if others else ""
     return f"cuda: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB{more}"
 
 
-def precision_words() -> str:
+def describe_precision() -> str:
     """The number format in which the network will be trained here."""
     device = pick_device()
-    dtype = autocast_dtype(device)
-    if dtype is None:
-        no_units = "this processor has no units for bfloat16"
-        return (
-            f"float32: {no_units if device.type == 'cpu' else 'as the course does on Apple GPUs'}"
-        )
-    return f"{str(dtype).removeprefix('torch.')} in the forward pass"
+    if dtype := autocast_dtype(device):
+        return f"{str(dtype).removeprefix('torch.')} in the forward pass"
+    no_units, on_apple = (
+        "this processor has no units for bfloat16",
+        "as the course does on Apple GPUs",
+    )
+    return f"float32: {no_units if device.type == 'cpu' else on_apple}"
 
 
-def folder_words() -> str:
+def describe_folder() -> str:
     """Where data and runs lie, how much room there is, and whether the data is there."""
     home = course_home()
+    free = shutil.disk_usage(existing(home)).free
     data = "CIFAR-10 is there" if any((home / "data").glob("cifar*")) else "no CIFAR-10 yet"
-    return f"{home}, {free_bytes(home) / 1e9:.0f} GB free, {data}"
+    return f"{home}, {free / 1e9:.0f} GB free, {data}"
 
 
-def free_bytes(folder: Path) -> int:
-    """The free bytes of the disk that holds a folder, which need not exist yet."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
+    return next(above for above in (folder, *folder.absolute().parents) if above.exists())
 
 
 def expected_minutes() -> str:
@@ -131,17 +131,15 @@ def expected_minutes() -> str:
     timed = TIMED_BATCH if device.type == "cpu" else preset.batch_size
     seconds = seconds_per_step(device, timed) * preset.batch_size / timed
     if preset.name == "cpu":
-        times = RATE * seconds / preset.batch_size
-        long = ", ".join(
-            f"{name}: {in_minutes(SECONDS[name] * times)}" for name in ("05", "06", "08")
-        )
-        return f"{long}, the others less (an estimate: {times:.1f} times the README's minutes)"
-    training = in_minutes(preset.num_updates * seconds)
+        ratio = RATE * seconds / preset.batch_size
+        long = [f"{name}: {in_minutes(SECONDS[name] * ratio)}" for name in ("05", "06", "08")]
+        estimate = f"(an estimate: {ratio:.1f} times the README's minutes)"
+        return f"{', '.join(long)}, the others less {estimate}"
     half = in_minutes(preset.num_updates // 2 * seconds)
-    steps = f"{preset.num_updates:,} steps on {preset.batch_size:,} images"
     return (
-        f"training takes {training} in 05 and {half} in 08, the rest a few minutes (an estimate: "
-        f"{steps}, {1e3 * seconds:.0f} ms each)"
+        f"training takes {in_minutes(preset.num_updates * seconds)} in 05 and {half} in 08, the "
+        f"rest a few minutes (an estimate: {preset.num_updates:,} steps on {preset.batch_size:,} "
+        f"images, {1e3 * seconds:.0f} ms each)"
     )
 
 
@@ -162,63 +160,31 @@ def seconds_per_step(device: torch.device, batch_size: int) -> float:
     x0 = torch.zeros(batch_size, 3, 32, 32, device=device)
     y = torch.zeros(batch_size, dtype=torch.int64, device=device)
     steps = train(state, DiffusionProcess().to(device), [(x0, y)])
-    float(next(steps).loss)  # prepares the kernels; reading the loss waits for the device
-    best, end = float("inf"), time.perf_counter() + 0.3
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        float(next(steps).loss)
-        best = min(best, time.perf_counter() - start)
+    ends = []
+    for _ in range(5):  # the first one prepares the kernels
+        float(next(steps).loss)  # reading the loss waits for the device
+        ends.append(time.perf_counter())
     del steps, state
     release_memory(device)
-    return best
-
-
-def to_do() -> str:
-    """What is missing, too old or full, each with its remedy."""
-    return " ".join(remedies()) or "nothing: all is there"
+    return min(end - start for start, end in pairwise(ends))
 
 
 def remedies() -> Iterator[str]:
-    """The sentences of `to_do`."""
+    """What is missing, too old or full, each with its remedy."""
     yield from package_remedies()
     home = course_home()
-    if free_bytes(home) < ENOUGH:
+    if shutil.disk_usage(existing(home)).free < ENOUGH:
         yield f"Make room: {home} has less than {ENOUGH / 1e9:.0f} GB free; or set CDIFF_HOME."
-    above = next(folder for folder in (home, *home.parents) if folder.exists())
-    if not os.access(above, os.W_OK):
-        yield f"{above} cannot be written: set CDIFF_HOME to a folder of yours."
-    if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
+    if not os.access(existing(home), os.W_OK):
+        yield f"{existing(home)} cannot be written: set CDIFF_HOME to a folder of yours."
+    if torch.cuda.is_available():
+        if error := device_error("cuda"):
+            yield unused_card("cuda", error)
+    elif shutil.which("nvidia-smi"):
         why = "sees no card: choose a GPU in the platform's settings, or install one that fits it."
         if torch.version.cuda is None:  # what pip brings on Windows
             why = "is built for the CPU: install it anew, by the command that pytorch.org shows."
         yield f"There is an NVIDIA driver, but torch {torch.__version__} {why}"
-    if torch.cuda.is_available() and (error := card_error()):
-        yield unused_card("cuda", error)
-
-
-def card_error() -> str:
-    """Why torch cannot compute on the card, in a line; "" where it can."""
-    try:
-        major, minor = torch.cuda.get_device_capability()
-    except (RuntimeError, AssertionError):  # the driver does not answer
-        return device_error("cuda")
-    kernels = [name for name in torch.cuda.get_arch_list() if name.startswith(("sm_", "compute_"))]
-    if kernels and not any(runs_on((major, minor), kernel) for kernel in kernels):
-        return f"it is sm_{major}{minor}, torch has kernels for {', '.join(kernels)}"
-    return "" if pick_device().type == "cuda" else device_error("cuda")
-
-
-def runs_on(capability: tuple[int, int], kernel: str) -> bool:
-    """Whether a card computes with kernels such as "sm_75"; those of "compute_75" are translated.
-
-    Binaries run within their major version from their minor version on (NVIDIA's CUDA C++
-    Programming Guide, "Binary Compatibility").
-    """
-    kind, number = kernel.split("_")
-    made_for = divmod(int(number.rstrip("af")), 10)
-    if kind == "compute":
-        return made_for <= capability
-    return made_for[0] == capability[0] and made_for[1] <= capability[1]
 
 
 def package_remedies() -> Iterator[str]:
@@ -231,20 +197,16 @@ def package_remedies() -> Iterator[str]:
             "The course is beside the notebook, not installed, so no version could be checked: "
             "pip install -r requirements.txt in its folder."
         )
-    for line in floors:
-        requirement = Requirement(line)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+    for floor in map(Requirement, floors):
+        if floor.marker is not None and not floor.marker.evaluate({"extra": ""}):
             continue
-        wanted = f'pip install "{requirement.name}{requirement.specifier}"'
+        command = f'pip install "{floor.name}{floor.specifier}"'
         try:
-            found = version(requirement.name)
+            if not floor.specifier.contains(version(floor.name), prereleases=True):
+                old = f"{floor.name} {version(floor.name)} is too old"
+                yield f"{old}: {command}, then restart the kernel."
         except PackageNotFoundError:
-            yield f"{requirement.name} is missing: {wanted}."
-            continue
-        if not requirement.specifier.contains(found, prereleases=True):
-            yield f"{requirement.name} {found} is too old: {wanted}, then restart the kernel."
-    if importlib.util.find_spec("ipykernel") is None:
-        yield "ipykernel is missing: pip install jupyterlab."
+            yield f"{floor.name} is missing: {command}."
 
 
 def processor_name() -> str:

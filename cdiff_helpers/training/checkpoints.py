@@ -31,8 +31,8 @@ from cdiff_helpers.runtime import (
     installed_version,
     pick_device,
     sync_folder,
+    write_atomically,
     write_synced,
-    write_whole,
 )
 from cdiff_helpers.training.interrupts import Interrupted, interrupts_held
 from cdiff_helpers.training.loop import Diverged, OutOfMemory, Step, check_finite
@@ -133,7 +133,7 @@ def write_set(folder: Path, contents: dict[str, bytes]) -> None:
     try:
         for name, content in contents.items():
             write_synced(new[name], content)
-        write_whole(complete, sums(contents))  # from here on it counts
+        write_atomically(complete, sums(contents))  # from here on it counts
     except BaseException:
         for path in (complete, *new.values()):  # without its sums the rest is no set
             path.unlink(missing_ok=True)

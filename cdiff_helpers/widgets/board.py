@@ -18,7 +18,7 @@ from torch import Tensor
 from cdiff_helpers import validation
 from cdiff_helpers.data import CLASS_NAMES, class_indices, to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.runtime import write_whole
+from cdiff_helpers.runtime import write_atomically
 from cdiff_helpers.sampling import DEFAULT_SOLVER, DEFAULT_STEPS, GUIDANCE_SCALE, SOLVERS, denoise
 from cdiff_helpers.visualization import tile_images
 from cdiff_helpers.widgets.captions import captioned
@@ -114,7 +114,7 @@ class SamplerBoard(Panel):
         if not self.frames:
             raise ValueError("nothing was drawn yet; press Draw first.")
         path = Path(self.file.value).expanduser()
-        write_whole(path, self.image.value)
+        write_atomically(path, self.image.value)
         self.message.value = f"saved in {html.escape(str(path))}"
 
     def sample(self, *, classes: Sequence[int], per_class: int, **options) -> None:

@@ -32,17 +32,17 @@ CELL = re.compile(r'("id": "bootstrap",.*?"source": \[)(\s+".*?)(\s+\])(?=\r?\n)
 FIND = """\
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
-sys.path.append("..")  # the course lies beside this notebook, or is installed
+course = Path("../cdiff_helpers")  # beside this notebook's folder, or installed
+if course.is_dir() and course.lstat().st_uid in (0, Path().stat().st_uid):  # and no stranger's
+    sys.path.append("..")
 if find_spec("cdiff_helpers") is None:"""
 INSTALL = """  # or is now (on Kaggle with Internet on)
     %pip install --quiet {archive}"""
 REFUSE = """
-    raise ModuleNotFoundError(
-        "The course's package is missing: in JupyterLab, upload the course's whole folder and "
-        "open this notebook there. On Colab or Kaggle, upload the course's wheel (`pip wheel "
-        "--no-deps .` in that folder builds it) and `%pip install` its path in a cell above."
-    )"""
+    how = "upload its folder, or the wheel of `pip wheel --no-deps .` and `%pip install` it"
+    raise ModuleNotFoundError(f"The course's package is missing: {how}.")"""
 
 
 @dataclass(frozen=True)

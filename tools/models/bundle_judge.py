@@ -27,7 +27,7 @@ from cdiff_helpers.evaluation.scores import (
     nearest_training,
     score,
 )
-from cdiff_helpers.runtime import write_digests, write_whole
+from cdiff_helpers.runtime import write_atomically, write_digests
 from tools.models.calibration import CORRUPTIONS, score_corruptions
 
 DIRECTIONS = 64  # of the features' 256, in which the nearest neighbours are looked for
@@ -67,8 +67,8 @@ def write(name: str, tensors: dict[str, Tensor], card: dict) -> None:
     """Put a file of tensors and its digest, in the card, into the package."""
     content = save(tensors)
     card["sha256"][name] = hashlib.sha256(content).hexdigest()
-    write_whole(JUDGE / name, content)
-    write_whole(JUDGE / "card.json", json.dumps(card).encode())
+    write_atomically(JUDGE / name, content)
+    write_atomically(JUDGE / "card.json", json.dumps(card).encode())
     write_digests(JUDGE)
     for cached in (judge_card, load_judge, load_statistics):
         cached.cache_clear()
@@ -157,8 +157,8 @@ def main() -> None:
     card["bundled_test"] = accuracy(load_judge(), source="bundled")
     card["calibration"] = calibration(args.root)
     card["real"] = score(*first_test_images(args.root))
-    write_whole(JUDGE / "card.json", (json.dumps(card, indent=1) + "\n").encode())
-    write_whole(JUDGE / "card.md", markdown(card).encode())
+    write_atomically(JUDGE / "card.json", (json.dumps(card, indent=1) + "\n").encode())
+    write_atomically(JUDGE / "card.md", markdown(card).encode())
     write_digests(JUDGE)
     print(markdown(card))
 

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from cdiff_helpers.data import load_cifar10, to_model_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.reference import REFERENCE
-from cdiff_helpers.runtime import write_digests, write_whole
+from cdiff_helpers.runtime import write_atomically, write_digests
 from cdiff_helpers.training import diffusion_loss, load_checkpoint
 from cdiff_helpers.unet import ConditionalUNet
 from tools.models.score_reference import FINE, empty_record, record_bytes, scored
@@ -150,12 +150,12 @@ def main(arguments: list[str] | None = None) -> None:
         entry.pop("weights")  # these stay in the run's folder
     file = io.BytesIO()
     np.save(file, losses.numpy())
-    write_whole(REFERENCE / "losses.npy", file.getvalue())
-    write_whole(REFERENCE / "ema.safetensors", weights[best])
+    write_atomically(REFERENCE / "losses.npy", file.getvalue())
+    write_atomically(REFERENCE / "ema.safetensors", weights[best])
     record = empty_record(card, SAMPLES) | {"scores": entries}
-    write_whole(REFERENCE / "scores.json", record_bytes(record))
-    write_whole(REFERENCE / "card.json", (json.dumps(card, indent=1) + "\n").encode())
-    write_whole(REFERENCE / "card.md", markdown(card).encode())
+    write_atomically(REFERENCE / "scores.json", record_bytes(record))
+    write_atomically(REFERENCE / "card.json", (json.dumps(card, indent=1) + "\n").encode())
+    write_atomically(REFERENCE / "card.md", markdown(card).encode())
     write_digests(REFERENCE)
     print(markdown(card))
 

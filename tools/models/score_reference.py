@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.evaluation import judge_card, load_judge, score
 from cdiff_helpers.reference import REFERENCE, load_reference
-from cdiff_helpers.runtime import describe_compute, pick_device, write_digests, write_whole
+from cdiff_helpers.runtime import describe_compute, pick_device, write_atomically, write_digests
 from cdiff_helpers.sampling import GUIDANCE_SCALE, sample_conditional_images
 from cdiff_helpers.training import autocast
 from cdiff_helpers.unet import ConditionalUNet
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
         same = [entry for entry in entries if asked(entry["case"]) == asked(case)]
         entry = same[0] if same else scored(network(case, args.run), case, labels)
         entries.append(entry | {"case": case})
-        write_whole(path, record_bytes(kept))
+        write_atomically(path, record_bytes(kept))
         write_digests(REFERENCE)
         print(case, {key: round(entry[key], 4) for key in ("agreement", "judge_fd", "coverage")})
 

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from cdiff_helpers.data import ResidentLoader, load_cifar10, to_image_range
 from cdiff_helpers.evaluation.judge import Judge, classify
-from cdiff_helpers.runtime import pick_device, provenance, seed_everything, write_whole
+from cdiff_helpers.runtime import pick_device, provenance, seed_everything, write_atomically
 from cdiff_helpers.training import EMA, autocast, tensor_bytes
 
 BATCH_SIZE = 512
@@ -129,8 +129,8 @@ def main() -> None:
         "test_images": len(test),
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    write_whole(args.out / "judge.safetensors", tensor_bytes(ema.model, args.epochs))
-    write_whole(args.out / "record.json", json.dumps(record, indent=2).encode())
+    write_atomically(args.out / "judge.safetensors", tensor_bytes(ema.model, args.epochs))
+    write_atomically(args.out / "record.json", json.dumps(record, indent=2).encode())
     print(f"{right} of {len(test)} test images right, {seconds / 60:.1f} minutes of training")
 
 

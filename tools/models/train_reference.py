@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 from cdiff_helpers.data import SOURCES, ImageSet, ResidentLoader, load_cifar10
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.reference import RUNS, load_record
-from cdiff_helpers.runtime import pick_device, provenance, seed_everything, write_whole
+from cdiff_helpers.runtime import pick_device, provenance, seed_everything, write_atomically
 from cdiff_helpers.sampling import DEFAULT_SOLVER, DEFAULT_STEPS, sample_conditional_images
 from cdiff_helpers.training import (
     EMA,
@@ -142,7 +142,7 @@ def load_averages(folder: Path, state: TrainState) -> dict[float, EMA]:
 def save_averages(folder: Path, averages: dict[float, EMA], index: int) -> None:
     """Keep the other averages, as of the checkpoint after `index` updates."""
     for decay, average in averages.items():
-        write_whole(average_file(folder, decay), tensor_bytes(average.model, index))
+        write_atomically(average_file(folder, decay), tensor_bytes(average.model, index))
 
 
 def snapshot(state: TrainState, folder: Path, record: dict) -> None:
@@ -153,7 +153,7 @@ def snapshot(state: TrainState, folder: Path, record: dict) -> None:
     seen = state.index * state.config.batch_size
     name, weights = f"samples_{seen:08d}.webp", f"snapshot_{seen:08d}.safetensors"
     Image.fromarray(tile_images(images, PER_CLASS)).save(folder / name, lossless=True)
-    write_whole(folder / weights, tensor_bytes(state.ema.model, state.index))
+    write_atomically(folder / weights, tensor_bytes(state.ema.model, state.index))
     entry = {"images_seen": seen, "minutes": record["seconds"] / 60}
     entry |= {"loss": state.losses[-1].item(), "file": name, "weights": weights}
     record["snapshots"].append(entry)
@@ -197,7 +197,7 @@ def run(args: argparse.Namespace, state: TrainState, record: dict, data: ImageSe
 
 def write_record(folder: Path, record: dict) -> None:
     """Keep what is known of the run so far."""
-    write_whole(folder / "record.json", json.dumps(record, indent=2).encode())
+    write_atomically(folder / "record.json", json.dumps(record, indent=2).encode())
 
 
 def next_snapshot(state: TrainState) -> int:
