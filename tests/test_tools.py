@@ -126,7 +126,7 @@ def test_a_reference_run_resumes_to_the_same_losses_averages_and_snapshots(
 ):
     whole = small_runs(tmp_path / "whole", "--updates", "9")
     assert [s["images_seen"] for s in whole["snapshots"]] == [16, 32, 64, 72]
-    losses = json.loads((tmp_path / "whole" / "losses.json").read_text(encoding="utf-8"))
+    losses = json.loads((tmp_path / "whole" / "latest" / "losses.json").read_text(encoding="utf-8"))
     monkeypatch.setattr(train_reference, "load_record", lambda run: {"losses": losses})
     more = ("--updates", "9", "--compare", "reference")
     small_runs(tmp_path / "parts", *more, "--stop-after", "3")

@@ -116,6 +116,8 @@ def load_submission(folder) -> tuple[ConditionalUNet, DiffusionProcess]:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise Wrong(f"there is no folder {folder.name!r}: train a run of your own into it first.")
+    if (latest := folder / "latest").is_dir() and not latest.is_symlink():  # a whole run's folder
+        folder = latest
     settings = read_settings(folder)
     tensors = read_weights(folder)
     try:
