@@ -232,10 +232,10 @@ def test_a_cell_run_twice_goes_on_and_a_third_time_finds_it_finished(
 @pytest.mark.parametrize(
     ("model", "config", "words"),
     [
-        ({}, {"learning_rate": 1e-3}, "learning_rate is 0.001, there 0.002"),
-        ({}, {"seed": 4, "label_drop": 0.2}, "seed is 4, there 0; label_drop is 0.2, there 0.1"),
-        ({"num_classes": 4}, {}, "num_classes is 4, there 10"),
-        ({"channels": (8,)}, {}, r"channels is \[8\], there \[4\]"),
+        ({}, {"learning_rate": 1e-3}, "learning_rate is 0.001, was 0.002"),
+        ({}, {"seed": 4, "label_drop": 0.2}, "seed is 4, was 0; label_drop is 0.2, was 0.1"),
+        ({"num_classes": 4}, {}, "num_classes is 4, was 10"),
+        ({"channels": (8,)}, {}, r"channels is \[8\], was \[4\]"),
     ],
 )
 def test_another_configuration_is_refused_with_the_difference(model, config, words, tmp_path):

@@ -8,7 +8,6 @@ import hashlib
 import inspect
 import io
 import json
-import reprlib
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,9 +24,9 @@ from cdiff_helpers import validation
 from cdiff_helpers.console import safe_print
 from cdiff_helpers.runtime import installed_version, pick_device
 from cdiff_helpers.training.interrupts import Interrupted, interrupts_held
-from cdiff_helpers.training.loop import Diverged, OutOfMemory, Step, check_finite
+from cdiff_helpers.training.loop import Diverged, OutOfMemory, Step, check_finite, differences
 from cdiff_helpers.training.random_states import global_random, reseed
-from cdiff_helpers.training.state import TrainConfig, TrainState
+from cdiff_helpers.training.state import TrainConfig, TrainState, check_network
 from cdiff_helpers.training.storage import (
     SAMPLED,
     WEIGHT_FILES,
@@ -225,18 +224,12 @@ def known_network(folder: Path, config: dict, weights: dict[str, Tensor]) -> Con
         return ConditionalUNet(**network)
 
 
-def refuse_differences(folder: Path, there: dict | None, here: dict | None) -> None:
+def refuse_differences(folder: Path, saved: dict | None, asked: Any) -> None:
     """Raise ValueError with each setting in which a saved run differs from what is asked for."""
-    there, here = (plain_settings(settings) or {} for settings in (there, here))
-    differences = "; ".join(
-        f"{name} is {reprlib.repr(here.get(name))}, there {reprlib.repr(there.get(name))}"
-        for name in there | here
-        if here.get(name) != there.get(name)
-    )
-    if differences:
+    if different := differences(plain_settings(asked) or {}, plain_settings(saved) or {}):
         raise ValueError(
-            f"the run in {folder} is another one ({differences}); expected the settings it was "
-            "begun with. Use those to go on, or take another folder for a new run."
+            f"the run in {folder} is another one ({different}); expected the settings it was begun "
+            "with. Use those to go on, or take another folder for a new run."
         )
 
 
@@ -297,12 +290,13 @@ def open_run(folder: str | Path, model: nn.Module, config: TrainConfig) -> Train
     there differs, or files of others under a run's names, and OSError for a folder that cannot be
     written.
     """
-    folder = run_folder(folder)
+    check_network(model)
+    folder, device = run_folder(folder), next(model.parameters()).device
     if not holds_run(folder):
         state = TrainState(model, config)
         save_checkpoint(folder, state)  # a folder that cannot be written is found out now
         return state
-    state = load_checkpoint(folder, model, next(model.parameters()).device)
+    state = load_checkpoint(folder, model, device)
     asked = asdict(config)
     saved = {name: getattr(state.config, name, None) for name in asked}
     refuse_differences(folder, saved | {"cuda_graphs": asked.get("cuda_graphs")}, asked)

@@ -5,7 +5,7 @@ DDPM (arXiv:2006.11239), algorithm 1.
 
 import copy
 import itertools
-import math
+import reprlib
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -62,7 +62,7 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
             release_memory(state.device)  # what a step took: other notebooks want it
             return check_finite(state)
         learning_rate = state.scheduler.get_last_lr()[0]
-        check_labels(state, y)
+        check_labels(y, null_class, wait=state.index == 0)
         with one_update(state):
             x0, y = x0.to(state.device), y.to(state.device)
             network = forward_pass(state, x0) if network is None else network
@@ -178,12 +178,10 @@ def check_finite(state: TrainState) -> None:
     if state.finite:
         return
     state.whole = False
-    settings, losses = state.config, state.loss_record[: state.index + 1].tolist()
+    settings, losses = state.config, state.loss_record[: state.index + 1].cpu()
     place = f"a gradient is not finite near update {state.index}"
-    for update, loss in enumerate(losses):
-        if not math.isfinite(loss):
-            place = f"the loss is {loss} at update {update}"
-            break
+    if len(broken := (~losses.isfinite()).nonzero()):
+        place = f"the loss is {losses[broken[0]].item()} at update {broken[0].item()}"
     raise Diverged(
         f"{place}; expected finite numbers, and nothing mends a run after this. Begin one in "
         f"another folder with a lower learning_rate ({settings.learning_rate / 10:.0e}, say, for "
@@ -222,20 +220,20 @@ def prepare(state: TrainState, loader: Any) -> None:
             "data set empty? Make it with make_loader or ResidentLoader."
         )
     if isinstance(labels := getattr(loader, "labels", None), Tensor):  # of all its batches
-        check_labels(state, labels)
+        check_labels(labels, state.model.null_class, wait=True)
     state.network.train()
     check_data_order(state, loader)
     restore_global_random(state)
 
 
-def check_labels(state: TrainState, y: Tensor) -> None:
+def check_labels(y: Tensor, null_class: int, *, wait: bool = False) -> None:
     """Raise ValueError unless labels are in 0 … null_class - 1: only the loop itself drops them.
 
-    Those on a GPU are looked at now and then, when the host waits for its losses anyway.
+    Those on a GPU are looked at only with `wait`, since the host would wait for the device.
     """
-    if y.device.type != "cpu" and state.index % LOOK_EVERY:
+    if y.device.type != "cpu" and not wait:
         return
-    null_class, (low, high) = state.model.null_class, (int(end) for end in y.aminmax())
+    low, high = (int(end) for end in y.aminmax())
     if not 0 <= low <= high < null_class:
         raise ValueError(
             f"the data's labels go from {low} to {high}; expected 0 … {null_class - 1}, since "
@@ -256,16 +254,21 @@ def check_data_order(state: TrainState, loader: Any) -> None:
         if isinstance(value, int):  # booleans are, too
             order[name] = value
     if state.index and state.data_order not in ({}, order):
-        differences = "; ".join(
-            f"{name} is {order.get(name)}, was {state.data_order.get(name)}"
-            for name in state.data_order | order
-            if order.get(name) != state.data_order.get(name)
-        )
         raise ValueError(
-            f"the loader is not the one that this run began with ({differences}); expected the "
-            "same data and settings. Make it as it was, or begin a run in another folder."
+            "the loader is not the one that this run began with "
+            f"({differences(order, state.data_order)}); expected the same data and settings. Make "
+            "it as it was, or begin a run in another folder."
         )
     state.data_order = order
+
+
+def differences(now: dict, before: dict) -> str:
+    """Each setting in which two dictionaries differ, for a sentence; "" where none does."""
+    return "; ".join(
+        f"{name} is {reprlib.repr(now.get(name))}, was {reprlib.repr(before.get(name))}"
+        for name in before | now
+        if now.get(name) != before.get(name)
+    )
 
 
 def endless(loader: Any, start: int = 0) -> Iterator:
