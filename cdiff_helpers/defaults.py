@@ -23,7 +23,7 @@ class Preset:
     source: str  # where load_cifar10 looks: "auto" or "bundled"
     batch_size: int  # images per training step
     num_updates: int  # training steps of the run in 05
-    learn_by_heart_updates: int  # training steps on one single batch in 05
+    overfit_updates: int  # training steps on one single batch in 05
     ddpm_steps: int  # reverse steps where the text compares with ancestral sampling
     ddim_steps: int  # reverse steps where it compares with DDIM
     sampling_steps: int  # reverse steps everywhere else: the default solver's

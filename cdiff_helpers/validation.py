@@ -83,6 +83,28 @@ def tensor(name: str, value: Any, hint: str = "Try torch.as_tensor(…).") -> Te
     return value
 
 
+def flag(name: str, value: Any) -> bool:
+    """True or False, numpy's included, as a bool."""
+    if not is_bool(value):
+        raise ValueError(f"{name} is {value!r}; expected True or False.")
+    return bool(value)
+
+
+def network(model: Any) -> Any:
+    """The network, if it has parameters to train and is no wrapper for many GPUs."""
+    if isinstance(model, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+        raise ValueError(
+            f"model is a {type(model).__name__}; expected the network itself, model.module. "
+            "torchrun shares a batch among several GPUs: notebook 08 has the line."
+        )
+    if isinstance(model, type) or not any(True for _ in getattr(model, "parameters", list)()):
+        raise ValueError(
+            f"model is {format_value(model)}; expected a network that has parameters, such as "
+            "ConditionalUNet()."
+        )
+    return model
+
+
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """The function, which refuses what does not fit among the arguments that it names.
 

@@ -26,7 +26,7 @@ from cdiff_helpers.runtime import installed_version, pick_device
 from cdiff_helpers.training.interrupts import Interrupted, interrupts_held
 from cdiff_helpers.training.loop import Diverged, OutOfMemory, Step, check_finite, differences
 from cdiff_helpers.training.random_states import global_random, reseed
-from cdiff_helpers.training.state import TrainConfig, TrainState, check_network
+from cdiff_helpers.training.state import TrainConfig, TrainState
 from cdiff_helpers.training.storage import (
     SAMPLED,
     WEIGHT_FILES,
@@ -290,7 +290,7 @@ def open_run(folder: str | Path, model: nn.Module, config: TrainConfig) -> Train
     there differs, or files of others under a run's names, and OSError for a folder that cannot be
     written.
     """
-    check_network(model)
+    validation.network(model)
     folder, device = run_folder(folder), next(model.parameters()).device
     if not holds_run(folder):
         state = TrainState(model, config)

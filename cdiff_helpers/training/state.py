@@ -15,7 +15,6 @@ from cdiff_helpers.training.losses import LOSS_WEIGHTINGS, TIME_DISTRIBUTIONS
 # What the shell and the reference train with: the best of the arms in benchmarks/README.md
 RECIPE = {"time_distribution": "logit-normal", "loss_weighting": "velocity"}
 MAX_UPDATES = 100_000_000  # each has its loss in the record: 0.4 GB
-ABOVE_0, BELOW_1 = 1e-12, 0.999_999  # ends of what must be above 0, or below 1
 
 
 @dataclass(frozen=True)
@@ -42,28 +41,7 @@ class TrainConfig:
     cycle_start: int = 0  # updates done before this cycle: more than 0 in a run that was extended
 
     def __post_init__(self):
-        def check(name: str, checked: Callable, *limits: Any, **hint: str) -> None:
-            value = checked(name, getattr(self, name), *limits, **hint)
-            object.__setattr__(self, name, value if isinstance(value, int | str) else float(value))
-
-        whole, number, choice = validation.whole, validation.number, validation.choice
-        check("num_updates", whole, 1, MAX_UPDATES)
-        check("batch_size", whole, hint=", such as 128")
-        check("seed", whole, 0, validation.MAX_SEED)
-        check("learning_rate", number, ABOVE_0, hint=", such as 2e-3")
-        check("warmup", number, 0, 1, hint=", a share of the updates, such as 0.05")
-        check("weight_decay", number, 0, hint=", such as 0.01")
-        check("max_grad_norm", number, ABOVE_0, hint=", such as 1.0")
-        check("label_drop", number, 0, 1, hint=", a probability, such as 0.1")
-        check("ema_decay", number, 0, BELOW_1, hint=", such as 0.999")
-        check("time_distribution", choice, TIME_DISTRIBUTIONS)
-        check("loss_weighting", choice, LOSS_WEIGHTINGS)
-        check("precision", choice, PRECISIONS)
-        check("cycle_start", whole, 0, self.num_updates - 1, hint=": below num_updates")
-        object.__setattr__(self, "betas", check_betas(self.betas))
-        if not validation.is_bool(self.cuda_graphs):
-            raise ValueError(f"cuda_graphs is {self.cuda_graphs!r}; expected True or False.")
-        object.__setattr__(self, "cuda_graphs", bool(self.cuda_graphs))
+        check_settings(self)
 
     @classmethod
     def for_preset(cls, preset: Preset, **changes) -> "TrainConfig":
@@ -72,29 +50,41 @@ class TrainConfig:
         return cls(**(sizes | changes))
 
 
-def check_betas(betas: Any) -> tuple[float, float]:
+def check_settings(config: TrainConfig) -> None:
+    """Make numbers of any kind Python's; raise ValueError for an invalid setting."""
+
+    def check(name: str, checked: Callable, *limits: Any, **hint: str) -> None:
+        value = checked(name, getattr(config, name), *limits, **hint)
+        value = value if isinstance(value, int | str | tuple) else float(value)
+        object.__setattr__(config, name, value)  # it is frozen
+
+    whole, number, choice = validation.whole, validation.number, validation.choice
+    check("num_updates", whole, 1, MAX_UPDATES)
+    check("batch_size", whole, hint=", such as 128")
+    check("seed", whole, 0, validation.MAX_SEED)
+    check("learning_rate", number, 1e-12, hint=", such as 2e-3")
+    check("warmup", number, 0, 1, hint=", a share of the updates, such as 0.05")
+    check("betas", two_betas)
+    check("weight_decay", number, 0, hint=", such as 0.01")
+    check("max_grad_norm", number, 1e-12, hint=", such as 1.0")
+    check("label_drop", number, 0, 1, hint=", a probability, such as 0.1")
+    check("ema_decay", number, 0, 1 - 1e-6, hint=", such as 0.999")
+    check("time_distribution", choice, TIME_DISTRIBUTIONS)
+    check("loss_weighting", choice, LOSS_WEIGHTINGS)
+    check("precision", choice, PRECISIONS)
+    check("cuda_graphs", validation.flag)
+    check("cycle_start", whole, 0, config.num_updates - 1, hint=": below num_updates")
+
+
+def two_betas(name: str, values: Any) -> tuple[float, float]:
     """AdamW's betas as two floats; raises ValueError for anything else."""
     try:
-        first, second = (float(validation.number("betas", b, 0, BELOW_1)) for b in betas)
+        first, second = (float(validation.number(name, value, 0, 1 - 1e-6)) for value in values)
     except (TypeError, ValueError):
         raise ValueError(
-            f"betas is {betas!r}; expected two numbers from 0 to below 1, such as (0.9, 0.99)."
+            f"{name} is {values!r}; expected two numbers from 0 to below 1, such as (0.9, 0.99)."
         ) from None
     return first, second
-
-
-def check_network(model: Any) -> None:
-    """Raise ValueError for what has no parameters to train, and for a wrapper for many GPUs."""
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        raise ValueError(
-            f"model is a {type(model).__name__}; expected the network itself, model.module. "
-            "torchrun shares a batch among several GPUs: notebook 08 has the line."
-        )
-    if not hasattr(model, "parameters") or not any(True for _ in model.parameters()):
-        raise ValueError(
-            f"model is {validation.format_value(model)}; expected a network that has parameters, "
-            "such as ConditionalUNet()."
-        )
 
 
 class EMA:
@@ -106,8 +96,8 @@ class EMA:
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
-        check_network(model)
-        self.decay = validation.number("decay", decay, 0, BELOW_1, hint=", such as 0.999")
+        validation.network(model)
+        self.decay = validation.number("decay", decay, 0, 1 - 1e-6, hint=", such as 0.999")
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.num_updates = 0
 
@@ -133,12 +123,12 @@ class TrainState:
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig):
-        if not hasattr(config, "learning_rate"):
+        if isinstance(config, type) or not hasattr(config, "learning_rate"):
             raise ValueError(f"config is {config!r}; expected settings, such as TrainConfig().")
         self.network: Any = model
         self.config = config
         model = getattr(model, "_orig_mod", model)  # the network in torch.compile's wrapper
-        check_network(model)
+        validation.network(model)
         self.model: Any = model
         self.device = next(model.parameters()).device
         self.ema = EMA(model, config.ema_decay)
@@ -170,7 +160,7 @@ class TrainState:
         self.saved_index: int | None = None  # the newest checkpoint's
         self.data_order: dict[str, int] = {}  # the loader's settings
         self.global_random: dict | None = None  # a loaded run's, until it goes on
-        self.before_update: Callable[[], None] = lambda: None  # several processes: reseeds each
+        self.before_update = lambda: None  # several processes: reseeds each
 
     @property
     def losses(self) -> Tensor:
