@@ -685,6 +685,23 @@ def test_a_students_own_classes_train_and_are_saved(batches, short_process, tmp_
     assert state.ema.updates == 2 and load_checkpoint(tmp_path, Network()).index == 2
 
 
+@posix_only
+def test_links_in_a_runs_folder_lead_no_save_elsewhere(tmp_path):
+    """Whoever else can write there could plant them."""
+    state, run, theirs = fresh(TrainConfig(num_updates=9), **TINY), tmp_path / "run", tmp_path / "x"
+    for index in (1, 2):
+        save_checkpoint(run, after(state, index))
+    theirs.mkdir()
+    (theirs / "state.pt").write_text("precious", encoding="utf-8")
+    shutil.rmtree(run / "latest")
+    for name in ("latest", ".saving-planted"):
+        (run / name).symlink_to(theirs, target_is_directory=True)
+    for index in (3, 4):
+        save_checkpoint(run, after(state, index))
+    assert is_after(load_checkpoint(run), 4) and not (run / "latest").is_symlink()
+    assert [path.read_text("utf-8") for path in theirs.iterdir()] == ["precious"]
+
+
 # --- faults
 
 
@@ -744,8 +761,11 @@ class FaultyDisk:
 
 
 @pytest.mark.parametrize("dead", [False, True], ids=["fails", "killed"])
-@pytest.mark.parametrize("layout", ["latest", pytest.param("older", marks=LONG)])
-@pytest.mark.parametrize("had", [pytest.param(0, marks=LONG), pytest.param(1, marks=LONG), 2])
+@pytest.mark.parametrize(
+    ("had", "layout"),
+    [(2, "latest"), *(pytest.param(*case, marks=LONG) for case in
+     [(0, "latest"), (1, "latest"), (1, "older"), (2, "older"), (2, "damaged")])],
+)  # fmt: skip
 def test_every_fault_while_saving_is_survived(dead, had, layout, tmp_path, capsys):
     """The n-th step of a save fails, or is the process's last, for every n."""
     config = TrainConfig(num_updates=9)
@@ -753,8 +773,10 @@ def test_every_fault_while_saving_is_survived(dead, had, layout, tmp_path, capsy
         folder = tmp_path / str(n)
         for index in range(1, had + 1):
             save_checkpoint(folder, after(fresh(config, **TINY), index))
-        if had and layout == "older":
+        if layout == "older":
             older(folder)
+        if layout == "damaged":  # then the one before is the one to keep
+            (folder / "latest" / "state.pt").write_bytes(b"")
         with pytest.MonkeyPatch.context() as patch:
             disk = FaultyDisk(patch, n, dead)
             try:
@@ -767,14 +789,15 @@ def test_every_fault_while_saving_is_survived(dead, had, layout, tmp_path, capsy
             break
         if had:
             again = load_checkpoint(folder)
-            assert is_after(again, again.index) and again.index in (had, 3)
+            assert is_after(again, again.index)
+            assert again.index in (had - (layout == "damaged"), 3)
             if not dead:
                 assert not list(folder.glob(".*"))
         save_checkpoint(folder, after(fresh(config, **TINY), 4))
         assert is_after(load_checkpoint(folder), 4)
         assert {path.name for path in folder.iterdir()} <= {"latest", "previous"}
-    assert n - 1 >= 18 + had, f"only {n - 1} faults"
-    assert "damaged" not in capsys.readouterr().out
+    assert n - 1 >= 18, f"only {n - 1} faults"
+    assert layout == "damaged" or "damaged" not in capsys.readouterr().out
 
 
 def test_a_full_disk_ends_the_loop_with_the_old_checkpoint(batches, short_process, tmp_path):
