@@ -68,7 +68,7 @@ def main() -> None:
         for _ in range(10):
             checkpoints.save_checkpoint(folder, state)
             timed(load_checkpoint, loads)(folder)
-        size = sum(path.stat().st_size for path in folder.glob("*.*"))
+        size = sum(path.stat().st_size for path in folder.glob("latest/*.*"))
     share = within / seconds
     rows = [["what", "figure"]]
     rows += [[f"{config.num_updates} updates of {config.batch_size}", f"{seconds:.0f} s"]]

@@ -23,7 +23,12 @@ from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.evaluation import FEWEST_FOR_AGREEMENT, load_judge, score
 from cdiff_helpers.evaluation.fid import inception_weights, true_fid
 from cdiff_helpers.evaluation.report import plot_scores, score_table
-from cdiff_helpers.parallel import average_gradients, in_step, joined, one_by_one
+from cdiff_helpers.parallel import (
+    average_gradients,
+    main_process_first,
+    process_group,
+    synchronized,
+)
 from cdiff_helpers.reference import load_reference
 from cdiff_helpers.runtime import (
     Preset,
@@ -48,7 +53,7 @@ from cdiff_helpers.training import (
     open_run,
     refuse_other_files,
     train,
-    watched,
+    warn_if_stuck,
 )
 from cdiff_helpers.unet import ConditionalUNet
 from cdiff_helpers.visualization import figure_file, image_bytes, tile_images
@@ -83,12 +88,12 @@ def train_command(args: argparse.Namespace) -> None:
 
     Under torchrun its processes train one model together, and the first one saves it.
     """
-    with joined(args.device) as rank:
+    with process_group(args.device) as rank:
         preset = course_preset(args.preset, device=rank.device)
         if rank.index == 0:
             check_train(args, preset)
         data = load_cifar10(args.root, source=args.source or preset.source)  # one of them fetches
-        with one_by_one(rank):  # the first makes the folder, the others find the run in it
+        with main_process_first(rank):  # the first makes the folder, the others find the run in it
             state = start_or_resume(args, preset, rank.device)
         if state.index >= state.config.num_updates:
             print(
@@ -100,8 +105,8 @@ def train_command(args: argparse.Namespace) -> None:
         share = (rank.index, rank.count)
         batch_size, seed = state.config.batch_size, state.config.seed
         loader = ResidentLoader(data, batch_size, seed, rank.device, share=share)
-        process = DiffusionProcess(state.model.num_steps).to(rank.device)
-        steps = in_step(train(state, process, loader), rank)
+        process = state.model.process().to(rank.device)
+        steps = synchronized(train(state, process, loader), rank)
         if rank.index == 0:
             same = "without --extend and --updates" if args.extend else "with --resume"
             steps = checkpointed(steps, state, args.out, go_on=f"run the same command {same}")
@@ -126,7 +131,7 @@ def check_train(args: argparse.Namespace, preset: Preset) -> None:
     refuse_other_files(args.out)
     new_settings(args, preset)
     try:
-        check_writable(args.out / "config.json")
+        check_writable(args.out / ".saving")
     except OSError as error:
         raise OSError(f"the run could not be saved in {args.out}: {error}") from error
 
@@ -144,7 +149,7 @@ def new_settings(args: argparse.Namespace, preset: Preset) -> TrainConfig:
 
 def with_progress(steps: Iterator[Step], state: TrainState) -> Iterator[Step]:
     """The same steps, with a progress bar that shows the loss; a stuck run is warned of."""
-    total, steps = state.config.num_updates, watched(steps, state, tqdm.write)
+    total, steps = state.config.num_updates, warn_if_stuck(steps, state, tqdm.write)
     with tqdm(steps, initial=state.index, total=total, unit=" updates") as progress:
         for step in progress:
             if step.index % 20 == 0:
@@ -218,7 +223,7 @@ def chosen_model(args: argparse.Namespace) -> tuple[ConditionalUNet, DiffusionPr
     device = pick_device(args.device)
     if args.checkpoint:
         model = load_ema_model(args.checkpoint, device)
-        process = DiffusionProcess(model.num_steps)
+        process = model.process()
     else:
         model, process, _ = load_reference()
         print("Sampling from the bundled reference; --checkpoint FOLDER takes a run of yours.")

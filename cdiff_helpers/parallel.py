@@ -10,14 +10,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from cdiff_helpers.runtime import device_error, pick_device
 from cdiff_helpers.training import Interrupted, Step, TrainState, interrupts_held
+from cdiff_helpers.training.random_states import reseed
 
 PATIENCE = timedelta(hours=2)  # for the slowest process: another machine may fetch the data yet
 
@@ -32,8 +33,8 @@ class Rank:
 
 
 @contextmanager
-def joined(device: str = "auto") -> Iterator[Rank]:
-    """torchrun's processes joined while the block runs; without torchrun, this one alone.
+def process_group(device: str = "auto") -> Iterator[Rank]:
+    """This process's rank among torchrun's while the block runs; without torchrun, 0 of 1.
 
     Process k takes the k-th GPU where there is one. Only the first process prints.
     """
@@ -41,28 +42,25 @@ def joined(device: str = "auto") -> Iterator[Rank]:
         yield Rank(0, 1, pick_device(device))
         return
     own = f"cuda:{os.environ['LOCAL_RANK']}"
-    if device == "cuda" or (device == "auto" and not device_error(own)):
-        device = own
-    place = pick_device(device)
-    gpu = place.type == "cuda"
-    if gpu:
-        torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE)
-    silence = contextlib.redirect_stdout(io.StringIO())
+    chosen = pick_device(own if device in ("auto", "cuda") and not device_error(own) else device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        with contextlib.nullcontext() if dist.get_rank() == 0 else silence:
-            yield Rank(dist.get_rank(), dist.get_world_size(), place)
+        first = dist.get_rank() == 0
+        with contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()):
+            yield Rank(dist.get_rank(), dist.get_world_size(), chosen)
     finally:
         dist.destroy_process_group()
 
 
 @contextmanager
-def one_by_one(rank: Rank) -> Iterator[None]:
+def main_process_first(rank: Rank) -> Iterator[None]:
     """The first process goes through the block, then the others: they find what it made."""
-    if rank.count > 1 and rank.index > 0:
+    if rank.index > 0:
         dist.barrier()
     yield
-    if rank.count > 1 and rank.index == 0:
+    if rank.index == 0 and rank.count > 1:
         dist.barrier()
 
 
@@ -84,16 +82,12 @@ def average_gradients(state: TrainState, rank: Rank) -> None:
     state.network = DistributedDataParallel(  # all buffers are constants: nothing to broadcast
         state.model, device_ids=devices, broadcast_buffers=False
     )
-
-    def own_random_numbers() -> None:
-        mixed = np.random.SeedSequence([state.config.seed, rank.index, state.index])
-        state.generator.manual_seed(int(mixed.generate_state(1)[0]))
-
-    state.before_update = own_random_numbers
-    own_random_numbers()
+    seed = state.config.seed
+    state.before_update = lambda: reseed(state.generator, seed, rank.index, state.index)
+    state.before_update()
 
 
-def in_step(steps: Iterable[Step], rank: Rank) -> Iterator[Step]:
+def synchronized(steps: Iterable[Step], rank: Rank) -> Iterator[Step]:
     """The same steps; an interrupt of one process ends all of them after the same update.
 
     Otherwise the others would wait for its gradients without end. Raises Interrupted.
@@ -101,7 +95,7 @@ def in_step(steps: Iterable[Step], rank: Rank) -> Iterator[Step]:
     if rank.count == 1:
         yield from steps
         return
-    group = dist.new_group(backend="gloo")  # asks no GPU
+    group: Any = dist.new_group(backend="gloo")  # asks no GPU
     with interrupts_held() as interrupted:
         for step in steps:
             yield step

@@ -112,6 +112,17 @@ def tensor(name: str, value: Any, remedy: str = "Try torch.as_tensor(…).") -> 
     return value
 
 
+def network(model: Any) -> Any:
+    """The network, if it has parameters to train and is no wrapper for many GPUs."""
+    if isinstance(model, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+        remedy = "torchrun shares a batch among several GPUs: notebook 08 has the line."
+        refuse(f"model is a {type(model).__name__}", "the network itself, model.module", remedy)
+    if isinstance(model, type) or not any(True for _ in getattr(model, "parameters", list)()):
+        expected = "a network that has parameters, such as ConditionalUNet()"
+        refuse(f"model is {format_value(model)}", expected)
+    return model
+
+
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """The function, which refuses what does not fit among the arguments that it names.
 

@@ -243,7 +243,8 @@ TABLE = {
     "EMA decay": (lambda v: EMA(model, v), [1, 1.0, -0.1, NAN, "0.9", None], repr),
     "EMA model": (EMA, [None, "model", 3], repr),
     "TrainState model": (lambda v: TrainState(v, TrainConfig()), [None, "model", 3], repr),
-    "TrainState config": (lambda v: TrainState(model, v), [None, {}, "cpu"], repr),
+    "EMA of no parameters": (EMA, [torch.nn.ReLU(), torch.nn.Linear], repr),
+    "TrainState config": (lambda v: TrainState(model, v), [None, {}, "cpu", TrainConfig], repr),
     "train loader": (
         lambda v: next(train(fresh(TrainConfig(), **TINY), process, v)), [[], 5, None],
         lambda v: "",

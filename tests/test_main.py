@@ -44,10 +44,10 @@ def test_what_is_drawn_to_be_looked_at_is_drawn_at_one_scale(small_model, short_
 
 
 def test_a_folder_with_a_run_is_not_overwritten(run, capsys):
-    before = (run / "state.pt").read_bytes()
+    before = (run / "latest" / "state.pt").read_bytes()
     assert main([*TRAIN, "--out", str(run), "--updates", "2"]) == 2
     assert "holds a run already; --resume" in capsys.readouterr().err
-    assert (run / "state.pt").read_bytes() == before
+    assert (run / "latest" / "state.pt").read_bytes() == before
     assert main(["train", "--out", str(run), "--resume", "--updates", "5"]) == 2
     assert "num_updates is 5, but the run" in capsys.readouterr().err
     assert main([*TRAIN, "--out", str(run), "--resume"]) == 0

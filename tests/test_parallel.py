@@ -15,7 +15,7 @@ import torch
 from cdiff_helpers import commands, parallel
 from cdiff_helpers.__main__ import main
 from cdiff_helpers.data import ResidentLoader, load_cifar10
-from cdiff_helpers.parallel import Rank, average_gradients, joined
+from cdiff_helpers.parallel import Rank, average_gradients, process_group
 from cdiff_helpers.training import TrainConfig, TrainState, load_checkpoint
 from cdiff_helpers.unet import ConditionalUNet
 from tests.support import runs
@@ -60,7 +60,7 @@ def test_a_last_batch_too_small_to_share_is_left_out(bundle):
 def test_one_process_alone_is_the_plain_loop(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     state, _ = state_and_batch()
-    with joined("cpu") as rank:
+    with process_group("cpu") as rank:
         assert (rank.index, rank.count, rank.device.type) == (0, 1, "cpu")
         average_gradients(state, rank)
     assert state.network is state.model
@@ -79,7 +79,7 @@ def test_no_process_waits_in_a_barrier_while_another_fetches_the_data(monkeypatc
         events.append("data")
         return load_cifar10(source="bundled")
 
-    monkeypatch.setattr(commands, "one_by_one", noted)
+    monkeypatch.setattr(commands, "main_process_first", noted)
     monkeypatch.setattr(commands, "load_cifar10", fetch)
     words = ["--preset", "reduced", "--updates", "1", "--batch-size", "2", "--device", "cpu"]
     assert main(["train", "--out", str(tmp_path / "run"), *words]) == 0
@@ -89,7 +89,7 @@ def test_no_process_waits_in_a_barrier_while_another_fetches_the_data(monkeypatc
     for name, value in {"init_process_group": join, "destroy_process_group": lambda: None,
                         "get_rank": lambda: 0, "get_world_size": lambda: 1}.items():  # fmt: skip
         monkeypatch.setattr(parallel.dist, name, value)
-    with joined("cpu"):
+    with process_group("cpu"):
         assert asked["timeout"] >= timedelta(minutes=30)  # NCCL's own is ten minutes
 
 
@@ -124,7 +124,7 @@ def test_torchrun_trains_one_run_and_goes_on_with_it(tmp_path):
     done = train()
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Trained 3 updates") == 1 and done.stdout.count("CIFAR-10:") == 1
-    losses = json.loads((tmp_path / "run" / "losses.json").read_text(encoding="utf-8"))
+    losses = json.loads((tmp_path / "run" / "latest" / "losses.json").read_text(encoding="utf-8"))
     assert len(losses) == 3 and load_checkpoint(tmp_path / "run").index == 3
     assert "is finished" in train("--resume").stdout
     refused = train()
@@ -167,7 +167,7 @@ def test_two_processes_are_stopped_and_resumed_to_the_same_weights(number, tmp_p
 
 if __name__ == "__main__":  # one of torchrun's processes
     folder = Path(sys.argv[1])
-    with joined("cpu") as rank:
+    with process_group("cpu") as rank:
         state, batch = state_and_batch()
         average_gradients(state, rank)
         assert not state.network.broadcast_buffers  # all of them are constants

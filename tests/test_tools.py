@@ -126,7 +126,7 @@ def test_a_reference_run_resumes_to_the_same_losses_averages_and_snapshots(
 ):
     whole = small_runs(tmp_path / "whole", "--updates", "9")
     assert [s["images_seen"] for s in whole["snapshots"]] == [16, 32, 64, 72]
-    losses = json.loads((tmp_path / "whole" / "losses.json").read_text(encoding="utf-8"))
+    losses = json.loads((tmp_path / "whole" / "latest" / "losses.json").read_text(encoding="utf-8"))
     monkeypatch.setattr(train_reference, "load_record", lambda run: {"losses": losses})
     more = ("--updates", "9", "--compare", "reference")
     small_runs(tmp_path / "parts", *more, "--stop-after", "3")
@@ -134,7 +134,7 @@ def test_a_reference_run_resumes_to_the_same_losses_averages_and_snapshots(
     parts = small_runs(tmp_path / "parts", *more)
     assert "The first 9 losses are the record's" in capsys.readouterr().out
     assert [s["images_seen"] for s in parts["snapshots"]] == [16, 24, 32, 64, 72]
-    for name in ("ema.safetensors", "ema_0.9997.safetensors", "ema_0.9999.safetensors"):
+    for name in ("latest/ema.safetensors", "ema_0.9997.safetensors", "ema_0.9999.safetensors"):
         first, second = (weights_of(tmp_path / out / name) for out in ("whole", "parts"))
         assert torch.equal(first, second), name
     for entry in parts["snapshots"]:
@@ -224,7 +224,7 @@ def test_a_run_is_bundled_with_the_average_that_the_judge_prefers(
     distances = {str(e["case"]["ema_decay"]): e["judge_fd"] for e in record["scores"]}
     assert distances == pytest.approx(card["averages"], abs=0.01)
     assert card["images_seen"] == 32 and len(card["losses"]) == card["updates"] == 4
-    files = {0.999: "ema.safetensors", 0.9997: "ema_0.9997.safetensors"}
+    files = {0.999: "latest/ema.safetensors", 0.9997: "ema_0.9997.safetensors"}
     best = weights_of(run / files.get(card["ema_decay"], "ema_0.9999.safetensors"))
     assert torch.allclose(flat(model.state_dict()), best, atol=1e-3)
     assert "A trial." in (bundle / "card.md").read_text("utf-8") in capsys.readouterr().out

@@ -2,10 +2,10 @@
 
 python -m cdiff_helpers.checks.mark FOLDER … --seed S [--num-images 500] [--json]
 
-A submission is a folder with `config.json` and `ema.safetensors`, as `train` writes them. It comes
-from somebody else, so nothing in it can run: the one is JSON whose few numbers are checked before a
-network is built from them, the other a file of numbers whose size and shapes are checked before
-they are used. Every other file in the folder is left alone.
+A submission is a run's folder, whose `latest` is read, or a folder with `config.json` and
+`ema.safetensors` alone. It comes from somebody else, so nothing in it can run: the one is JSON
+whose few numbers are checked before a network is built from them, the other a file of numbers whose
+size and shapes are checked before they are used. Every other file in the folder is left alone.
 """
 
 import json
@@ -64,7 +64,7 @@ PICKLED = (b"PK", b"\x80")  # how torch.save's files begin: zip, and plain pickl
         ),
         "raw_weights": (
             "model.safetensors holds the raw weights of the last update. Pictures are drawn with "
-            "the averaged ones, ema.safetensors: notebook 05 says why."
+            "the EMA weights, ema.safetensors: notebook 05 says why."
         ),
         "truncated": (
             "ema.safetensors cannot be read to its end: it was cut off on the way, or is another "
@@ -117,6 +117,8 @@ def load_submission(folder) -> tuple[ConditionalUNet, DiffusionProcess]:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise Wrong(f"there is no folder {folder.name!r}: train a run of your own into it first.")
+    if (latest := folder / "latest").is_dir() and not latest.is_symlink():  # a whole run's folder
+        folder = latest
     settings = read_settings(folder)
     tensors = read_weights(folder)
     try:

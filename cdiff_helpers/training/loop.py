@@ -5,10 +5,12 @@ DDPM (arXiv:2006.11239), algorithm 1.
 
 import copy
 import itertools
+import reprlib
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +26,7 @@ from cdiff_helpers.validation import unchecked
 
 LOOK_EVERY = 20  # updates on a GPU, which has to finish its work before it can be asked
 SETTLED = 50  # updates before which a loss says nothing about a run, however short its warm-up
-HARDLY = 0.8  # of the loss at the beginning: a run above it has learnt hardly anything
+HARDLY = 0.8  # of the loss at the beginning: a run above it has hardly learned anything
 # What a full memory is called by CUDA and MPS, by the CPU, and by cuBLAS and cuDNN
 FULL = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
 
@@ -53,15 +55,13 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
     that takes; a state that has done k updates goes on with the loader's batch k. Raises ValueError
     for a loader unlike the one before, Diverged, and OutOfMemory.
     """
-    config, generator = state.config, state.generator
+    config, generator, null_class = state.config, state.generator, state.model.null_class
     validation.same_schedule(state.model, process)
     process, loss_of = unchecked(process), unchecked(diffusion_loss)
     for x0, y in batches(state, loader):
         learning_rate = state.scheduler.get_last_lr()[0]
         with one_update(state):
-            y = drop_labels(
-                y, config.label_drop, null_class=state.model.null_class, generator=generator
-            )
+            y = drop_labels(y, config.label_drop, null_class=null_class, generator=generator)
             with autocast(state.device, config.precision):
                 loss = loss_of(
                     state.forward,
@@ -81,6 +81,7 @@ def batches(state: TrainState, loader: Iterable) -> Iterator[tuple[Tensor, Tenso
     prepare(state, loader)
     left = max(state.config.num_updates - state.index, 0)
     for k, (x0, y) in enumerate(itertools.islice(endless(loader, state.index), left)):
+        check_labels(y, state.model.null_class, wait=k == 0)
         x0, y = x0.to(state.device), y.to(state.device)
         if k == 0:
             state.forward = forward_pass(state, x0)
@@ -133,12 +134,18 @@ def update(state: TrainState, loss: Tensor) -> None:
 
 @contextmanager
 def one_update(state: TrainState) -> Iterator[None]:
-    """The block is one update: `state.whole` is False within it, and after one that failed.
-
-    Raises OutOfMemory, which names the batch size to try, where the device is full.
-    """
+    """The block is one update: `state.whole` is False within it, and after one that failed."""
     state.whole = False
     state.before_update()
+    with full_memory_explained(state):
+        yield
+    state.index += 1
+    state.whole = True
+
+
+@contextmanager
+def full_memory_explained(state: TrainState) -> Iterator[None]:
+    """Raise OutOfMemory, which names the batch size to try, where the device is full."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -146,22 +153,19 @@ def one_update(state: TrainState) -> Iterator[None]:
             raise
         traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
         state.optimizer.zero_grad(set_to_none=True)
-        raise OutOfMemory(memory_words(state)) from None
-    state.index += 1
-    state.whole = True
+        raise OutOfMemory(full_memory_message(state)) from None
 
 
-def memory_words(state: TrainState) -> str:
+def full_memory_message(state: TrainState) -> str:
     """What to do where a batch does not fit."""
-    size, where = state.config.batch_size, state.device
-    room = ""
-    if where.type == "cuda":
+    size, device, room = state.config.batch_size, state.device, ""
+    if device.type == "cuda":
         torch.cuda.empty_cache()
-        free, total = (n / 2**30 for n in torch.cuda.mem_get_info(where))
+        free, total = (n / 2**30 for n in torch.cuda.mem_get_info(device))
         room = f" (now {free:.1f} of {total:.1f} GiB are free)"
     smaller = 2 ** ((size - 1).bit_length() - 1) if size > 1 else 1  # the power of two below
     return (
-        f"the memory of {where} does not hold a batch of {size} images{room}; expected one that "
+        f"the memory of {device} does not hold a batch of {size} images{room}; expected one that "
         f"fits. Begin a run in another folder with batch_size={smaller} (--batch-size {smaller}), "
         "and close other notebooks that use the device."
     )
@@ -183,64 +187,74 @@ def check_finite(state: TrainState) -> None:
     if state.finite:
         return
     state.whole = False
-    record, settings = state.loss_record.tolist(), state.config
-    wrong = [i for i, loss in enumerate(record) if not abs(loss) < float("inf")]
-    where = f"the loss is {record[wrong[0]]} at update {wrong[0]}" if wrong else (
-        f"a gradient is not finite near update {state.index}"
-    )  # fmt: skip
+    settings, losses = state.config, state.loss_record[: state.index + 1].cpu()
+    place = f"a gradient is not finite near update {state.index}"
+    if len(broken := (~losses.isfinite()).nonzero()):
+        place = f"the loss is {losses[broken[0]].item()} at update {broken[0].item()}"
     raise Diverged(
-        f"{where}; expected finite numbers, and nothing mends a run after this. Begin one in "
+        f"{place}; expected finite numbers, and nothing mends a run after this. Begin one in "
         f"another folder with a lower learning_rate ({settings.learning_rate / 10:.0e}, say, for "
         f"{settings.learning_rate:.0e}), a max_grad_norm below {settings.max_grad_norm:g}, or "
         'precision="float32".'
     )
 
 
-def watched(
+def warn_if_stuck(
     steps: Iterable[Step], state: TrainState, tell: Callable[[str], None] = print
 ) -> Iterator[Step]:
-    """The same steps; a run that has hardly learnt when its warm-up is over is pointed out once."""
-    after = max(round(state.config.warmup * state.config.num_updates), SETTLED)
+    """The same steps; one message if the network has hardly learned when its warm-up is over."""
+    warm = max(round(state.config.warmup * state.config.num_updates), SETTLED)
     for step in steps:
-        if step.index + 1 == after and (words := slow_start(state.losses[:after])):
-            tell(words)
+        if step.index + 1 == warm:
+            first, now = state.losses[:5].mean().item(), state.losses[-20:].mean().item()
+            if now >= HARDLY * min(first, 1):  # a network that predicts nothing has a loss near 1
+                tell(
+                    f"After {warm} updates the loss is {now:.2f}, at the beginning it was "
+                    f"{first:.2f}: the network has hardly learned. Look for a learning rate far "
+                    "too high or too low, images that are not in [-1, 1], gradients that do not "
+                    "reach the weights, or noise drawn twice."
+                )
         yield step
 
 
-def slow_start(losses: Tensor) -> str:
-    """What to look for where the last of these losses are about as high as the first, else "".
-
-    A network that says nothing has a loss near 1.
-    """
-    first, now = losses[:5].mean().item(), losses[-20:].mean().item()
-    if now < HARDLY * min(first, 1):
-        return ""
-    return (
-        f"After {len(losses)} updates the loss is {now:.2f}, at the beginning it was {first:.2f}: "
-        "the network has hardly learnt. Look for a learning rate far too high or too low, pictures "
-        "that are not in [-1, 1], gradients that do not reach the weights, or noise drawn twice."
-    )
-
-
-def prepare(state: TrainState, loader: Iterable) -> None:
+def prepare(state: TrainState, loader: Any) -> None:
     """Have the network learn, and a resumed run go on with its own data and random numbers.
 
-    Raises ValueError for a loader that has no batches, or others than the run began with.
+    Raises ValueError for a loader that has no batches, labels that the network has no class for,
+    or other batches than the run began with.
     """
     if not hasattr(loader, "__len__") or len(loader) < 1:
         raise ValueError(
             f"the loader, {validation.format_value(loader)}, has no batches; expected at least "
             "one. Is the data set empty? Make it with make_loader or ResidentLoader."
         )
+    if isinstance(labels := getattr(loader, "labels", None), Tensor):  # of all its batches
+        check_labels(labels, state.model.null_class, wait=True)
     state.network.train()
     check_data_order(state, loader)
     restore_global_random(state)
 
 
-def check_data_order(state: TrainState, loader: Iterable) -> None:
+def check_labels(y: Tensor, null_class: int, *, wait: bool = False) -> None:
+    """Raise ValueError unless labels are in 0 … null_class - 1: only the loop itself drops them.
+
+    Those on a GPU are looked at only with `wait`, since the host would wait for the device.
+    """
+    if y.device.type != "cpu" and not wait:
+        return
+    low, high = (int(end) for end in y.aminmax())
+    if not 0 <= low <= high < null_class:
+        raise ValueError(
+            f"the data's labels go from {low} to {high}; expected 0 … {null_class - 1}, since "
+            f"{null_class} means no class. Take BinaryCIFAR10(..., relabel=True), or subtract 1 "
+            "from labels that begin at 1."
+        )
+
+
+def check_data_order(state: TrainState, loader: Any) -> None:
     """Note the loader's order in a new run; raise ValueError where a resumed one got another.
 
-    The order is what gives batch k after a resume the pictures that it would have had.
+    The order is what gives batch k after a resume the images that it would have had.
     """
     sampler = getattr(loader, "sampler", None)
     order = {"batches an epoch": len(loader)}
@@ -249,25 +263,30 @@ def check_data_order(state: TrainState, loader: Iterable) -> None:
         if isinstance(value, int):  # booleans are, too
             order[name] = value
     if state.index and state.data_order not in ({}, order):
-        told = "; ".join(
-            f"{name} is {order.get(name)}, was {state.data_order.get(name)}"
-            for name in state.data_order | order
-            if order.get(name) != state.data_order.get(name)
-        )
         raise ValueError(
-            f"the loader is not the one that this run began with ({told}); expected the same data "
-            "and settings. Make it as it was, or begin a run in another folder."
+            "the loader is not the one that this run began with "
+            f"({differences(order, state.data_order)}); expected the same data and settings. Make "
+            "it as it was, or begin a run in another folder."
         )
     state.data_order = order
 
 
-def endless(loader: Iterable, start: int = 0) -> Iterator:
+def differences(now: dict, before: dict) -> str:
+    """Each setting in which two dictionaries differ, for a sentence; "" where none does."""
+    return "; ".join(
+        f"{name} is {reprlib.repr(now.get(name))}, was {reprlib.repr(before.get(name))}"
+        for name in before | now
+        if now.get(name) != before.get(name)
+    )
+
+
+def endless(loader: Any, start: int = 0) -> Iterator:
     """The loader's batches over and over, beginning with batch number `start` of that sequence.
 
     Epoch e is asked for by `set_epoch` where the loader or its sampler has one.
     """
     first, skip = divmod(start, len(loader))
-    shuffled = loader if hasattr(loader, "set_epoch") else getattr(loader, "sampler", None)
+    shuffled: Any = loader if hasattr(loader, "set_epoch") else getattr(loader, "sampler", None)
     for epoch in itertools.count(first):
         if hasattr(shuffled, "set_epoch"):
             shuffled.set_epoch(epoch)

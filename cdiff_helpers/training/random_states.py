@@ -8,13 +8,18 @@ import torch
 from cdiff_helpers.training.state import TrainState
 
 
+def reseed(generator: torch.Generator, *numbers: int) -> None:
+    """Begin a stream of its own for each tuple of numbers, such as (seed, update)."""
+    generator.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
+
 def global_random() -> dict:
     """The states of Python's, numpy's and torch's global generators, in plain types and tensors."""
     kind, keys, *place = np.random.get_state()
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {
         "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *place),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *place),
         "torch": torch.get_rng_state(),
         "cuda": gpus,
     }

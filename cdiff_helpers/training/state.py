@@ -1,27 +1,27 @@
-"""What a run may choose, what it changes, and the average of its weights."""
+"""The settings of a training run, the EMA of its weights, and the state that training changes."""
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cdiff_helpers.diffusion import check_is
+from cdiff_helpers import validation
 from cdiff_helpers.runtime import PRECISIONS, Preset, autocast_dtype
 from cdiff_helpers.training.losses import LOSS_WEIGHTINGS, TIME_DISTRIBUTIONS
 
 # What the shell and the reference train with: the best of the arms in benchmarks/README.md
 RECIPE = {"time_distribution": "logit-normal", "loss_weighting": "velocity"}
+MAX_UPDATES = 100_000_000  # each has its loss in the record: 0.4 GB
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """The settings of one run. Frozen: `dataclasses.replace(config, seed=1)` makes another.
 
-    Raises ValueError for a setting that cannot be, with what was expected.
+    Numbers of any kind become Python's. Raises ValueError for an invalid setting.
     """
 
     num_updates: int = 5_000  # optimiser steps
@@ -50,99 +50,68 @@ class TrainConfig:
         return cls(**(sizes | changes))
 
 
-def is_a(kind: type, value: object) -> bool:
-    """Whether a value is a finite number of that kind, or an instance of it; True is no number."""
-    number = issubclass(kind, Real) and kind is not bool
-    return isinstance(value, kind) and not (
-        number and (isinstance(value, bool) or not math.isfinite(value))
-    )
-
-
-def one_of(words: tuple[str, ...]) -> tuple[type, Callable, str]:
-    """The entry of SETTINGS for a word out of several."""
-    return str, words.__contains__, f"one of {', '.join(words)}"
-
-
-# What each setting of a TrainConfig may be: its kind, a test, and the words for both
-SETTINGS = {
-    "num_updates": (Integral, lambda n: n >= 1, "at least 1"),
-    "batch_size": (Integral, lambda n: n >= 1, "at least 1, such as 128"),
-    "seed": (Integral, lambda n: 0 <= n < 2**32, f"a whole number from 0 to {2**32 - 1}"),
-    "learning_rate": (Real, lambda x: x > 0, "a number above 0, such as 2e-3"),
-    "warmup": (Real, lambda x: 0 <= x <= 1, "a share of the updates from 0 to 1, such as 0.05"),
-    "betas": (Real, lambda x: 0 <= x < 1, "two numbers from 0 to below 1, such as (0.9, 0.99)"),
-    "weight_decay": (Real, lambda x: x >= 0, "a number of at least 0, such as 0.01"),
-    "max_grad_norm": (Real, lambda x: x > 0, "a number above 0, such as 1.0"),
-    "label_drop": (Real, lambda x: 0 <= x <= 1, "a probability from 0 to 1, such as 0.1"),
-    "ema_decay": (Real, lambda x: 0 <= x < 1, "a number from 0 to below 1, such as 0.999"),
-    "time_distribution": one_of(TIME_DISTRIBUTIONS),
-    "loss_weighting": one_of(LOSS_WEIGHTINGS),
-    "precision": one_of(PRECISIONS),
-    "cuda_graphs": (bool, lambda _: True, "True or False"),
-    "cycle_start": (Integral, lambda n: n >= 0, "0 in a run that was not extended"),
-}
-
-
 def check_settings(config: TrainConfig) -> None:
-    """Raise ValueError unless each of the settings is one that SETTINGS allows."""
-    for name in SETTINGS:
-        check_setting(name, getattr(config, name))
-    if config.cycle_start >= config.num_updates:
+    """Make numbers of any kind Python's; raise ValueError for an invalid setting."""
+
+    def check(name: str, checked: Callable, *limits: Any, **hint: str) -> None:
+        value = checked(name, getattr(config, name), *limits, **hint)
+        value = value if isinstance(value, int | str | tuple) else float(value)
+        object.__setattr__(config, name, value)  # it is frozen
+
+    whole, number, choice = validation.whole, validation.number, validation.choice
+    check("num_updates", whole, 1, MAX_UPDATES)
+    check("batch_size", whole, hint=", such as 128")
+    check("seed", whole, 0, validation.MAX_SEED)
+    check("learning_rate", number, 1e-12, hint=", such as 2e-3")
+    check("warmup", number, 0, 1, hint=", a share of the updates, such as 0.05")
+    check("betas", two_betas)
+    check("weight_decay", number, 0, hint=", such as 0.01")
+    check("max_grad_norm", number, 1e-12, hint=", such as 1.0")
+    check("label_drop", number, 0, 1, hint=", a probability, such as 0.1")
+    check("ema_decay", number, 0, 1 - 1e-6, hint=", such as 0.999")
+    check("time_distribution", choice, TIME_DISTRIBUTIONS)
+    check("loss_weighting", choice, LOSS_WEIGHTINGS)
+    check("precision", choice, PRECISIONS)
+    check("cuda_graphs", validation.flag)
+    check("cycle_start", whole, 0, config.num_updates - 1, hint=": below num_updates")
+
+
+def two_betas(name: str, values: Any) -> tuple[float, float]:
+    """AdamW's betas as two floats; raises ValueError for anything else."""
+    try:
+        first, second = (float(validation.number(name, value, 0, 1 - 1e-6)) for value in values)
+    except (TypeError, ValueError):
         raise ValueError(
-            f"cycle_start is {config.cycle_start}; expected below num_updates, which is "
-            f"{config.num_updates}."
-        )
-
-
-def check_setting(name: str, value: object) -> None:
-    """Raise ValueError unless a setting of that name may have the value."""
-    kind, allowed, words = SETTINGS[name]
-    values = value if isinstance(value, tuple) else (value,)
-    count = 2 if name == "betas" else 1
-    if len(values) != count or not all(is_a(kind, one) and allowed(one) for one in values):
-        raise ValueError(f"{name} is {value!r}; expected {words}.")
+            f"{name} is {values!r}; expected two numbers from 0 to below 1, such as (0.9, 0.99)."
+        ) from None
+    return first, second
 
 
 class EMA:
     """An exponential moving average of a model's weights: `ema.model`, in eval mode, no gradients.
 
     Update n (from 0) keeps min(decay, (1 + n) / (10 + n)) of the average: the warm-up lets it
-    forget the random start. Averages parameters and float buffers, copies whole-number buffers.
-    Raises ValueError unless 0 <= decay < 1.
+    forget the random start. Averages parameters and float buffers, copies integer buffers. Raises
+    ValueError unless 0 <= decay < 1, and for a model that has no parameters.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
-        check_is(nn.Module, model=model)
-        check_setting("ema_decay", decay)
+        validation.network(model)
+        self.decay = validation.number("decay", decay, 0, 1 - 1e-6, hint=", such as 0.999")
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.decay, self.num_updates = decay, 0
+        self.num_updates = 0
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model's present weights."""
-        kept = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        new = [*model.parameters(), *model.buffers()]
-        pairs = list(zip([*self.model.parameters(), *self.model.buffers()], new))
-        floats = [pair for pair in pairs if pair[0].is_floating_point()]
-        torch._foreach_lerp_(*map(list, zip(*floats)), 1 - kept)  # all in one call
-        for average, value in pairs:
-            if not average.is_floating_point():
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        averages = [*self.model.parameters(), *self.model.buffers()]
+        for average, value in zip(averages, [*model.parameters(), *model.buffers()]):
+            if average.is_floating_point():
+                average.lerp_(value, 1 - decay)  # average + (1 - decay) (value - average)
+            else:
                 average.copy_(value)
         self.num_updates += 1
-
-
-def without_wrapper(model: nn.Module) -> nn.Module:
-    """The network inside torch.compile's wrapper, or the model itself: its weights' plain names.
-
-    Raises ValueError for a DataParallel, whose network is to be handed over itself.
-    """
-    model = getattr(model, "_orig_mod", model)
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        raise ValueError(
-            f"model is a {type(model).__name__}; expected the network itself, model.module. "
-            "torchrun shares a batch among several GPUs: notebook 08 has the line."
-        )
-    return model
 
 
 class TrainState:
@@ -154,10 +123,14 @@ class TrainState:
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig):
-        check_is(TrainConfig, config=config)
-        check_is(nn.Module, model=model)
-        self.network, self.config = model, config
-        self.model = model = without_wrapper(model)
+        if isinstance(config, type) or not hasattr(config, "learning_rate"):
+            raise ValueError(f"config is {config!r}; expected settings, such as TrainConfig().")
+        self.network: Any = model
+        self.config = config
+        model = getattr(model, "_orig_mod", model)  # the network in torch.compile's wrapper
+        validation.network(model)
+        self.model: Any = model
+        self.forward: Any = self.network  # what `batches` sets for the run's device
         self.device = next(model.parameters()).device
         self.ema = EMA(model, config.ema_decay)
         self.optimizer = torch.optim.AdamW(
@@ -168,7 +141,7 @@ class TrainState:
             fused=self.device.type != "cpu" or None,  # on a GPU one kernel; None: torch decides
         )
         cycle = config.num_updates - config.cycle_start
-        total_steps = max(cycle, 4)  # OneCycle divides by the lengths of both phases
+        total_steps = max(cycle, 4)  # OneCycleLR divides by the lengths of both phases
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             max_lr=config.learning_rate,
@@ -182,13 +155,13 @@ class TrainState:
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.index = 0
         # One tensor for all of them: thousands of small ones would scatter over the heap
-        record = {"device": self.device, "dtype": torch.float32}
-        self.loss_record = torch.zeros(config.num_updates, **record)
+        self.loss_record = torch.zeros(config.num_updates, dtype=torch.float32, device=self.device)
         self.finite = torch.ones((), dtype=torch.bool, device=self.device)  # all of it, so far
         self.whole = True  # False within an update: then there is nothing to go on from
-        self.saved_index = None  # the newest checkpoint's
-        self.data_order, self.global_random = {}, None  # the loader's settings; see random_states
-        self.before_update = lambda: None  # several processes: random numbers of their own
+        self.saved_index: int | None = None  # the newest checkpoint's
+        self.data_order: dict[str, int] = {}  # the loader's settings
+        self.global_random: dict | None = None  # a loaded run's, until it goes on
+        self.before_update = lambda: None  # several processes: reseeds each
 
     @property
     def losses(self) -> Tensor:

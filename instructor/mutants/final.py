@@ -86,3 +86,6 @@ right_value("final_task", folder("right", ema=WHOLE))
 HALF = save_tensors({name: value.half() for name, value in weights().items()})
 right_value("final_task", str(folder("half_precision", ema=HALF)))  # a str, and 16 bits
 right_value("final_task", folder("whole_run", ema=WHOLE, model__safetensors=WHOLE, state__pt=b"x"))
+RUN = folder("a_run", config=None)  # as train writes it
+shutil.copytree(HOME / "whole_run", RUN / "latest")
+right_value("final_task", RUN)

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     run = args.run
     state = load_checkpoint(run, device="cpu")
     card = json.loads((run / "record.json").read_text(encoding="utf-8"))
-    config, losses = json.loads((run / "config.json").read_text(encoding="utf-8")), state.losses
+    config, losses = {"training": asdict(state.config), "model": state.model.config}, state.losses
     averages = {state.config.ema_decay: state.ema} | load_averages(run, state)
     weights = {decay: halved(average.model) for decay, average in averages.items()}
     entries, labels = [], torch.arange(SAMPLES) % 10
