@@ -296,9 +296,9 @@ def open_run(
 ) -> TrainState:
     """The run in the folder, ready to go on, or a new one, saved at once: for a cell run twice.
 
-    The model's weights become the run's; `state_class` as in `load_checkpoint`. Raises ValueError naming each setting in which the run
-    there differs, or files of others under a run's names, and OSError for a folder that cannot be
-    written.
+    The model's weights become the run's; `state_class` as in `load_checkpoint`. Raises ValueError
+    naming each setting in which the run there differs, or files of others under a run's names, and
+    OSError for a folder that cannot be written.
     """
     validation.network(model)
     folder, device = run_folder(folder), next(model.parameters()).device

@@ -59,7 +59,7 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
     validation.same_schedule(state.model, process)
     process, loss_of = unchecked(process), unchecked(diffusion_loss)
     for x0, y in batches(state, loader):
-        learning_rate = state.scheduler.get_last_lr()[0]
+        learning_rate = float(state.scheduler.get_last_lr()[0])
         with one_update(state):
             y = drop_labels(y, config.label_drop, null_class=null_class, generator=generator)
             with autocast(state.device, config.precision):
@@ -108,7 +108,7 @@ def forward_pass(state: TrainState, x0: Tensor) -> Callable:
         with autocast(state.device, state.config.precision):
             torch.set_autocast_cache_enabled(False)  # casts of the weights belong into the graph
             example = (torch.zeros_like(x0), t, t.clone())
-            graphs = torch.cuda.make_graphed_callables(copy.copy(network), example)
+            graphs: Any = torch.cuda.make_graphed_callables(copy.copy(network), example)
     except (RuntimeError, AssertionError) as error:
         safe_print(f"Training without CUDA graphs ({str(error).splitlines()[0]}).")
         return network
