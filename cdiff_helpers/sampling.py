@@ -199,17 +199,19 @@ def denoise(
     scale is 1. Image i starts from `seed + i`, whatever the batch. `clamp` keeps x0 in [-1, 1]. On
     CUDA the network computes in bfloat16 or float16, unless `precision` is "float32".
     """
-    labels, null_class = validation.sampling(model, process, labels, guidance_scale, precision)
+    asked = {"guidance_scale": guidance_scale, "precision": precision}
+    labels, null_class = validation.sampling(model, process, labels, **asked)
     step, times = solver_and_times(process, solver, num_steps)
     lowest, highest = validation.interval(guidance_interval, process.num_steps)
     draw = seeded_noise(seed, len(labels), labels.device)
     frame, xt = None, draw()
+    half = autocast(xt.device, precision if xt.is_cuda else "float32")
     with evaluating(model):
         network, process, predict = map(unchecked, (model, process, guided_noise))
         for t, t_prev in zip(times, [*times[1:], -1]):
             t_batch = torch.full_like(labels, t)
             scale = guidance_scale if lowest <= t <= highest else 1
-            with autocast(xt.device, precision if xt.is_cuda else "float32"):
+            with half:
                 eps = predict(network, xt, t_batch, labels, null_class, scale)
             x0 = process.predict_x0(xt, t_batch, eps)
             before = frame and replace(frame, before=None)  # one step back, not all of them

@@ -26,7 +26,7 @@ class SinusoidalPositionEmbeddings(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         if getattr(t, "ndim", 0) != 1:
-            raise ValueError(f"t is {t!r}; expected a tensor of timesteps, shape (B,).")
+            validation.refuse(f"t is {validation.format_value(t)}", "timesteps in a tensor (B,)")
         i = torch.arange(self.count, dtype=torch.float32, device=t.device)  # not the weights' type
         frequencies = torch.exp(-math.log(10_000) * i / self.count)  # 1 … 1/10,000
         angles = t[:, None].float() * frequencies[None, :]  # (B, 1) * (1, count) -> (B, count)

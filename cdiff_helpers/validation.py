@@ -170,7 +170,8 @@ def fitting(given: dict[str, Any]) -> None:
     """Raise ValueError unless the arguments of these names fit each other (see `checked`)."""
     if {"model", "process"} <= set(given):
         same_schedule(given["model"], given["process"])
-    names = [name for name in given if name in IMAGES and given[name] is not None]
+    names = [name for name in given if name in IMAGES]
+    names = [name for name in names if name != "noise" or given[name] is not None]
     x = float_images(names[0], given[names[0]]) if names else None
     for name in names[1:]:
         like(name, given[name], given[names[0]])
@@ -180,7 +181,7 @@ def fitting(given: dict[str, Any]) -> None:
         earlier(given["t_prev"], given["t"])
     if "y" in given:
         int64_labels(given["y"], tensor("y", given["y"]) if x is None else x)
-    if given.get("null_class") is not None or given.get("guidance_scale", 1) != 1:
+    if "null_class" in given and given.get("guidance_scale") != 1:
         whole("null_class", given["null_class"], 0, hint=": model.null_class")
     if "p" in given:
         number("p", given["p"], 0, 1, hint=", a probability such as 0.1")
@@ -292,7 +293,7 @@ def labels(values: Any, null_class: int | None = None) -> Tensor:
     """The labels of images to be generated as int64 (N,), N at least 1, each at most null_class."""
     expected = "at least one whole number per image, such as [3, 3, 5]"
     try:
-        y = torch.as_tensor(values)
+        y = torch.as_tensor(np.asarray(values) if isinstance(values, Sequence) else values)
         whole_numbers = not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
     except (TypeError, ValueError, RuntimeError):
         remedy = "data.class_indices(['cat']) gives those of names."
@@ -360,7 +361,7 @@ def same_schedule(model: Any, process: Any) -> None:
 
 
 def sampling(
-    model: Any, process: Any, values: Any, guidance_scale: Any, precision: Any
+    model: Any, process: Any, values: Any, *, guidance_scale: Any, precision: Any
 ) -> tuple[Tensor, Any]:
     """The labels as int64 (N,) on the process's device, and the null class, if one is needed."""
     same_schedule(model, process)

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "diffusion": set(),
     "unet": {"diffusion"},
     "training": {"diffusion", "unet", "runtime", "data"},
-    "sampling": {"runtime", "diffusion"},
+    "sampling": {"runtime", "data", "diffusion"},
     "visualization": {"data", "diffusion", "sampling"},
     "widgets": {"runtime", "data", "diffusion", "sampling", "visualization"},
     "reference": {"runtime", "diffusion", "unet"},
