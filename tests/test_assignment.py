@@ -85,7 +85,9 @@ def test_chosen_definitions_are_blanked_and_checked_before_the_packages_own_goes
     assert check == "check.add_noise(DiffusionProcess().add_noise)"
     assert blanked.startswith("# yours to write") and release.GAP in blanked
     assert "eq. 4" in blanked and "alpha_bar.sqrt() * x0 + " not in blanked  # the docstring stays
-    assert "from cdiff_helpers.diffusion import DiffusionProcess" in after
+    assert after == (
+        "from cdiff_helpers.diffusion import DiffusionProcess  # delete this line to go on with yours"
+    )
     assert "whoever looks" in notebook.cells[place - 2].source
     assert notebook.cells[ids.index("blank-cosine_alpha_bar-check")].source == (
         "check.cosine_alpha_bar(cosine_alpha_bar)"

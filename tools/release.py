@@ -22,8 +22,8 @@ CELL = re.compile(r"ex-(?P<name>\w+)-(?P<part>task|answer|check)")
 BLANKED = (
     "**Yours to write.** The body of `{name}` below is empty: fill it, and let the check speak. "
     "The package holds this definition, too, and shows it to whoever looks: it is there to compare "
-    "with afterwards. The next cells go on with the package's own, so that the notebook runs "
-    "whether yours does or not."
+    "with afterwards. The notebook goes on with the package's own, so that it runs whether yours "
+    "does or not: delete the line that imports it, and it goes on with yours."
 )
 
 
@@ -96,6 +96,7 @@ def blank_definition(notebook: NotebookNode, name: str) -> None:
         found = definition_in(cell.source, name)
         if found:
             owner, function = found
+            own = package_import(cell.source)
             cell.source = without_body(cell.source, function)
             cell.outputs = []
             words = new_markdown_cell(BLANKED.format(name=name), id=f"blank-{function.name}-words")
@@ -103,6 +104,7 @@ def blank_definition(notebook: NotebookNode, name: str) -> None:
             call = check_call(owner, function.name)
             if call:
                 new.append(new_code_cell(call, id=f"blank-{function.name}-check"))
+            new.append(new_code_cell(own, id=f"blank-{function.name}-own"))
             notebook.cells[place : place + 1] = new
             return
     raise ValueError(f"{name} is not taught here; expected one of {', '.join(taught(notebook))}.")
@@ -136,6 +138,13 @@ def without_body(source: str, function: ast.FunctionDef) -> str:
     indent = " " * first.col_offset
     lines[start : function.end_lineno] = [indent + GAP]
     return "\n".join(["# yours to write" + lines[0].removeprefix("# source"), *lines[1:]])
+
+
+def package_import(source: str) -> str:
+    """The line that imports what a woven cell defines from the package."""
+    path, names = source.split("\n", 1)[0].removeprefix("# source: ").split(": ")
+    module = path.removesuffix(".py").replace("/", ".")
+    return f"from {module} import {names}  # delete this line to go on with yours"
 
 
 def check_call(owner: str, name: str) -> str:
