@@ -55,7 +55,7 @@ from cdiff_helpers.training import (
     train,
     warn_if_stuck,
 )
-from cdiff_helpers.unet import ConditionalUNet
+from cdiff_helpers.unet import ConditionalUNet, process_of
 from cdiff_helpers.visualization import figure_file, image_bytes, tile_images
 
 MOST_IMAGES = 1_000_000  # of one evaluation: 12 GB in memory
@@ -105,7 +105,7 @@ def train_command(args: argparse.Namespace) -> None:
         share = (rank.index, rank.count)
         batch_size, seed = state.config.batch_size, state.config.seed
         loader = ResidentLoader(data, batch_size, seed, rank.device, share=share)
-        process = state.model.process().to(rank.device)
+        process = process_of(state.model).to(rank.device)
         steps = synchronized(train(state, process, loader), rank)
         if rank.index == 0:
             same = "without --extend and --updates" if args.extend else "with --resume"
@@ -223,7 +223,7 @@ def chosen_model(args: argparse.Namespace) -> tuple[ConditionalUNet, DiffusionPr
     device = pick_device(args.device)
     if args.checkpoint:
         model = load_ema_model(args.checkpoint, device)
-        process = model.process()
+        process = process_of(model)
     else:
         model, process, _ = load_reference()
         print("Sampling from the bundled reference; --checkpoint FOLDER takes a run of yours.")

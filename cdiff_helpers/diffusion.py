@@ -43,20 +43,17 @@ def betas_of(alpha_bar: Tensor) -> Tensor:
 class DiffusionProcess(nn.Module):
     """The forward process q and its tables `betas`, `alphas`, `alpha_bar`: float32 (T,).
 
-    Images are float (B, C, H, W) in [-1, 1], t is int64 (B,) in 0 … T-1. `betas` (T,) in (0, 1),
-    or their `alpha_bar` (T,), replace the cosine schedule by another one. Raises ValueError for an
-    invalid schedule, and its methods for arguments that do not fit each other.
+    Images are float (B, C, H, W) in [-1, 1], t is int64 (B,) in 0 … T-1. `betas` (T,) in (0, 1)
+    replaces the cosine schedule. Raises ValueError for an invalid schedule or unfit arguments.
     """
 
     betas: Tensor
     alphas: Tensor
     alpha_bar: Tensor
 
-    def __init__(self, num_steps: int = 1000, *, betas: Tensor | None = None, alpha_bar=None):
+    def __init__(self, num_steps: int = 1000, *, betas: Tensor | None = None):
         super().__init__()
-        given = betas if alpha_bar is None else alpha_bar
-        device = getattr(given, "device", torch.empty(0).device)
-        betas = betas if alpha_bar is None else betas_of(torch.as_tensor(alpha_bar, device="cpu"))
+        device = getattr(betas, "device", torch.empty(0).device)
         self.num_steps = T = validation.whole("num_steps", num_steps, hint=", such as DDPM's 1000")
         table = cosine_betas(T) if betas is None else validation.table("betas", betas, T)
         alpha_bar = (1 - table).cumprod(0)  # float64: products of T factors lose digits in float32
@@ -88,9 +85,7 @@ class DiffusionProcess(nn.Module):
         return (xt - alpha_bar.sqrt() * x0) / one_minus.sqrt()
 
     @checked
-    def posterior(
-        self, x0_hat: Tensor, xt: Tensor, t: Tensor, t_prev=None
-    ) -> tuple[Tensor, Tensor]:
+    def posterior(self, x0_hat: Tensor, xt: Tensor, t: Tensor, t_prev=None) -> tuple:
         """Mean (B, C, H, W) and variance (B, 1, 1, 1) of q(x_{t_prev} | x_t, x_0). DDPM, eq. 6-7.
 
         `t_prev` (B,) is any earlier timestep, -1 the clean image, None t - 1. Skipping from t to
@@ -115,7 +110,7 @@ def look_up(table: Tensor, t: Tensor, like: Tensor, clean: float = 1.0) -> Tenso
     return entries.where(t >= 0, clean).view(-1, *[1] * (like.ndim - 1))
 
 
-def levels(process: DiffusionProcess, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+def levels(process, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """ᾱ_t and 1 - ᾱ_t of each image, the second from a table of its own where there is one."""
     alpha_bar = look_up(process.alpha_bar, t, like)
     table = getattr(process, "one_minus_alpha_bar", None)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cdiff_helpers import validation
-from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.diffusion import DiffusionProcess, betas_of
 
 
 class SinusoidalPositionEmbeddings(nn.Module):
@@ -109,33 +109,24 @@ class ConditionalUNet(nn.Module):
 
     xt: float (B, 3, H, W), H and W multiples of 2 ** len(channels); t: int64 (B,) in 0 … T-1;
     y: int64 (B,) in 0 … num_classes, where `null_class` == num_classes means "no class given".
-    Returns float32 (B, 3, H, W). `alpha_bar` (T,) is the table of the process that the network is
-    for, None the cosine schedule's. Raises ValueError for other shapes, types and values.
+    Returns float32 (B, 3, H, W). `alpha_bar` (T,) is its process's table, None the cosine one's.
     """
 
     alpha_bar: Tensor
 
     def __init__(
-        self,
-        num_classes: int = 10,
-        num_steps: int = 1000,
-        channels: tuple[int, ...] = (64, 96, 128),
-        emb_dim: int = 256,
-        *,
-        alpha_bar: Tensor | None = None,
+        self, num_classes=10, num_steps=1000, channels=(64, 96, 128), emb_dim=256, *, alpha_bar=None
     ):
         super().__init__()
-        sizes = num_classes, num_steps, channels, emb_dim, alpha_bar
-        self.config = validation.network_sizes(*sizes)  # Python's numbers, for checkpoints
+        self.config = validation.network_sizes(num_classes, num_steps, channels, emb_dim, alpha_bar)
         self.null_class, self.num_steps, channels, emb_dim = list(self.config.values())[:4]
-        self.register_buffer("alpha_bar", self.process().alpha_bar, persistent=False)
+        self.register_buffer("alpha_bar", process_of(self).alpha_bar, persistent=False)
         self.time_embedding = time_embedding(emb_dim)
         self.class_embedding = nn.Embedding(self.null_class + 1, emb_dim)  # the last row: no class
         self.stem = nn.Conv2d(4 * 3, channels[0], 3, padding=1)  # 2 x 2 pixels of 3 colours
         self.encoder, self.downs = encoder(channels, emb_dim)
-        self.middle = nn.ModuleList(
-            Stage(channels[-1], channels[-1], emb_dim, attend=attend) for attend in (True, False)
-        )
+        middle = [Stage(channels[-1], channels[-1], emb_dim, attend=a) for a in (True, False)]
+        self.middle = nn.ModuleList(middle)
         self.decoder, self.ups = decoder(channels, emb_dim)
         self.norm = nn.GroupNorm(num_groups(channels[0]), channels[0])
         self.head = zero_init(nn.Conv2d(channels[0], 4 * 3, 3, padding=1))
@@ -149,10 +140,6 @@ class ConditionalUNet(nn.Module):
         v = self.velocity(xt.to(dtype), emb)
         with torch.autocast(xt.device.type, enabled=False):
             return velocity_to_noise(v.float(), xt.float(), self.alpha_bar[t])
-
-    def process(self) -> DiffusionProcess:
-        """A new diffusion process with the schedule that the network is made for."""
-        return DiffusionProcess(self.num_steps, alpha_bar=self.config.get("alpha_bar"))
 
     def _apply(self, fn, recurse=True):  # .half() and the like change weights, not the table
         table = self.alpha_bar
@@ -176,6 +163,13 @@ class ConditionalUNet(nn.Module):
                 h = stage(torch.cat([h, skips.pop()], dim=1), emb)  # the latest first
             h = up(h)  # (B, C, H, W) -> (B, C', 2H, 2W)
         return F.pixel_shuffle(self.head(F.silu(self.norm(h))), 2)  # (B, 12, …) -> (B, 3, 32, 32)
+
+
+def process_of(network: ConditionalUNet) -> DiffusionProcess:
+    """A new diffusion process with the schedule that the network is made for."""
+    table = network.config.get("alpha_bar")
+    betas = None if table is None else betas_of(torch.tensor(table, device="cpu"))
+    return DiffusionProcess(network.num_steps, betas=betas)
 
 
 def time_embedding(emb_dim: int) -> nn.Sequential:

@@ -86,7 +86,8 @@ def test_chosen_definitions_are_blanked_and_checked_before_the_packages_own_goes
     assert blanked.startswith("# yours to write") and release.GAP in blanked
     assert "eq. 4" in blanked and "alpha_bar.sqrt() * x0 + " not in blanked  # the docstring stays
     assert after == (
-        "from cdiff_helpers.diffusion import DiffusionProcess  # delete this line to go on with yours"
+        "from cdiff_helpers.diffusion import DiffusionProcess  "
+        "# delete this line to go on with yours"
     )
     assert "whoever looks" in notebook.cells[place - 2].source
     assert notebook.cells[ids.index("blank-cosine_alpha_bar-check")].source == (

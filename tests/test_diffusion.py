@@ -94,13 +94,6 @@ def test_noise_is_as_large_as_in_float64_at_every_timestep(T):
     assert (xt.flatten() / exact - 1).abs().max() < 1e-6  # float32 of ᾱ alone: 7e-4 at t = 0
 
 
-def test_a_process_is_made_from_a_table_of_alpha_bar_too():
-    linear = DiffusionProcess(100, betas=torch.linspace(1e-4, 0.02, 100))
-    again = DiffusionProcess(100, alpha_bar=linear.alpha_bar)
-    assert torch.allclose(again.alpha_bar, linear.alpha_bar, atol=1e-6)
-    assert torch.allclose(again.betas, linear.betas, atol=1e-6)
-
-
 @pytest.mark.peer
 @pytest.mark.parametrize("T", [10, 1000])
 def test_the_schedule_is_diffusers_squared_cosine(T):

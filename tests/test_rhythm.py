@@ -114,7 +114,7 @@ def test_the_package_is_imported_in_the_import_cell_alone(path):
 @each_notebook
 def test_the_import_cell_can_be_read_by_a_newcomer(path):
     """At most 30 names, and of the package none that only a woven cell's text mentions."""
-    imports, rest = cells(path, "code")[1], cells(path, "code")[2:]
+    imports, *rest = cells(path, "code")[1:]
     nodes = [
         n for n in ast.walk(ast.parse(imports.source)) if isinstance(n, ast.Import | ast.ImportFrom)
     ]
@@ -122,9 +122,10 @@ def test_the_import_cell_can_be_read_by_a_newcomer(path):
         a.asname or a.name: getattr(n, "module", None) or a.name for n in nodes for a in n.names
     }
     assert len(names) <= 30
-    own = [ast.parse(as_python(cell)) for cell in rest if not is_woven(cell)]
+    own = [ast.parse(as_python(cell)) for cell in [imports, *rest] if not is_woven(cell)]
     used = {node.id for tree in own for node in ast.walk(tree) if isinstance(node, ast.Name)}
     quoted = "".join(re.findall(r"`[^`]+`", "".join(c.source for c in cells(path, "markdown"))))
     used |= set(re.findall(r"\w+", quoted))
     of_the_package = {name for name, module in names.items() if module.startswith("cdiff_helpers")}
-    assert not of_the_package - used, "only woven cells use these"
+    unused = of_the_package - used
+    assert not unused, "only woven cells use these"

@@ -20,6 +20,7 @@ from cdiff_helpers.unet import (
     ConvBlock,
     SelfAttention,
     SinusoidalPositionEmbeddings,
+    process_of,
     velocity_to_noise,
 )
 
@@ -184,7 +185,7 @@ def test_a_network_keeps_its_schedule_in_a_checkpoint(tmp_path):
     save_checkpoint(tmp_path / "run", TrainState(network, TrainConfig(1, 1)))
     for again in (load_checkpoint(tmp_path / "run").model, load_ema_model(tmp_path / "run")):
         assert torch.equal(again.alpha_bar, LINEAR.alpha_bar)
-        assert torch.allclose(again.process().betas, LINEAR.betas, atol=1e-6)
+        assert torch.allclose(process_of(again).betas, LINEAR.betas, atol=1e-6)
     assert "alpha_bar" not in ConditionalUNet(num_steps=20, channels=(4,), emb_dim=8).config
 
 

@@ -9,6 +9,7 @@ constant counts as a definition. Without --write, stale cells are named and the 
 
 import argparse
 import ast
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def names_of(node: ast.AST) -> list[str]:
     """The names that a statement defines."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else []
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
@@ -48,8 +49,12 @@ def woven(source: str) -> str | None:
     if not match:
         return None
     names = [name.strip() for name in match["names"].split(",")]
-    texts = [definition(HOUSE / match["path"], name) for name in names]
-    return header + "\n" + "\n\n\n".join(texts)
+    parts = [definition(HOUSE / match["path"], name) for name in names]
+    text = header + "\n" + parts[0]
+    for before, part in itertools.pairwise(parts):
+        constants = "\n" not in before + part
+        text += ("\n" if constants else "\n\n\n") + part
+    return text
 
 
 def weave(path: Path, *, write: bool) -> list[str]:
