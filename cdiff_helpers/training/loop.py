@@ -15,14 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cdiff_helpers import validation
+from cdiff_helpers import runtime, validation
 from cdiff_helpers.console import safe_print
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.runtime import autocast, release_memory
 from cdiff_helpers.training.losses import diffusion_loss, drop_labels
 from cdiff_helpers.training.random_states import restore_global_random
 from cdiff_helpers.training.state import TrainState
-from cdiff_helpers.validation import unchecked
 
 LOOK_EVERY = 20  # updates on a GPU, which has to finish its work before it can be asked
 SETTLED = 50  # updates before which a loss says nothing about a run, however short its warm-up
@@ -57,12 +55,12 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
     """
     config, generator, null_class = state.config, state.generator, state.model.null_class
     validation.same_schedule(state.model, process)
-    process, loss_of = unchecked(process), unchecked(diffusion_loss)
+    process, loss_of = validation.unchecked(process), validation.unchecked(diffusion_loss)
     for x0, y in batches(state, loader):
         learning_rate = float(state.scheduler.get_last_lr()[0])
         with one_update(state):
             y = drop_labels(y, config.label_drop, null_class=null_class, generator=generator)
-            with autocast(state.device, config.precision):
+            with runtime.autocast(state.device, config.precision):
                 loss = loss_of(
                     state.forward,
                     process,
@@ -86,7 +84,7 @@ def batches(state: TrainState, loader: Iterable) -> Iterator[tuple[Tensor, Tenso
         if k == 0:
             state.forward = forward_pass(state, x0)
         yield x0, y
-    release_memory(state.device)  # what a step took: other notebooks want it
+    runtime.release_memory(state.device)  # what a step took: other notebooks want it
     check_finite(state)
 
 
@@ -105,7 +103,7 @@ def forward_pass(state: TrainState, x0: Tensor) -> Callable:
         if x0.device.type != "cuda" or network is not state.model:
             wrong = f"not a {type(network).__name__} on {x0.device}"
             raise RuntimeError(f"they record a network itself, on CUDA, {wrong}")
-        with autocast(state.device, state.config.precision):
+        with runtime.autocast(state.device, state.config.precision):
             torch.set_autocast_cache_enabled(False)  # casts of the weights belong into the graph
             example = (torch.zeros_like(x0), t, t.clone())
             graphs: Any = torch.cuda.make_graphed_callables(copy.copy(network), example)

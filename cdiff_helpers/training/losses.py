@@ -12,16 +12,15 @@ from torch import Tensor
 
 from cdiff_helpers import validation
 from cdiff_helpers.diffusion import DiffusionProcess
-from cdiff_helpers.validation import checked
 
 TIME_DISTRIBUTIONS = ("uniform", "logit-normal")
 LOSS_WEIGHTINGS = ("none", "velocity", "min-snr")
 UNIFORM_SHARE = 0.1  # of the logit-normal timesteps: else the ends would hardly be trained
-MIN_SNR_GAMMA = 5.0  # the paper's
+SNR_GAMMA = 5.0  # of "min-snr": the paper's
 LARGEST_WEIGHT = 1_000.0  # of an image's loss; the cosine schedule's last 1 / ᾱ is 4e8
 
 
-@checked
+@validation.checked
 def drop_labels(
     y: Tensor, p: float = 0.1, *, null_class: int, generator: torch.Generator | None = None
 ) -> Tensor:
@@ -74,10 +73,10 @@ def loss_weights(alpha_bar: Tensor, weighting: str = "none") -> Tensor:
     if weighting == "velocity":
         return (1 / alpha_bar).clamp(max=LARGEST_WEIGHT)
     snr = alpha_bar / (1 - alpha_bar)
-    return snr.clamp(max=MIN_SNR_GAMMA) / snr
+    return snr.clamp(max=SNR_GAMMA) / snr
 
 
-@checked
+@validation.checked
 def diffusion_loss(
     model: Callable,
     process: DiffusionProcess,

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cdiff_helpers import validation
-from cdiff_helpers.runtime import PRECISIONS, Preset, autocast_dtype
+from cdiff_helpers import runtime, validation
 from cdiff_helpers.training.losses import LOSS_WEIGHTINGS, TIME_DISTRIBUTIONS
 
 # What the shell and the reference train with: the best of the arms in benchmarks/README.md
@@ -44,7 +43,7 @@ class TrainConfig:
         check_settings(self)
 
     @classmethod
-    def for_preset(cls, preset: Preset, **changes) -> "TrainConfig":
+    def for_preset(cls, preset: runtime.Preset, **changes) -> "TrainConfig":
         """The settings for a preset's sizes, with any field changed by name."""
         sizes = {"num_updates": preset.num_updates, "batch_size": preset.batch_size}
         return cls(**(sizes | changes))
@@ -71,7 +70,7 @@ def check_settings(config: TrainConfig) -> None:
     check("ema_decay", number, 0, 1 - 1e-6, hint=", such as 0.999")
     check("time_distribution", choice, TIME_DISTRIBUTIONS)
     check("loss_weighting", choice, LOSS_WEIGHTINGS)
-    check("precision", choice, PRECISIONS)
+    check("precision", choice, runtime.PRECISIONS)
     check("cuda_graphs", validation.flag)
     check("cycle_start", whole, 0, config.num_updates - 1, hint=": below num_updates")
 
@@ -150,7 +149,7 @@ class TrainState:
             cycle_momentum=False,  # it would overwrite betas
         )
         # float16's small gradients vanish unless they are scaled
-        fp16 = autocast_dtype(self.device, config.precision) is torch.float16
+        fp16 = runtime.autocast_dtype(self.device, config.precision) is torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.index = 0
