@@ -60,9 +60,9 @@ def download(folder: Path, min_rate: float) -> Path:
 def download_from(url: str, path: Path, min_rate: float) -> None:
     """Write what `url` sends to `path`; raise OSError unless it is the archive, soon enough."""
     digest, size, start = hashlib.md5(usedforsecurity=False), 0, time.monotonic()
-    options = {"stream": True, "headers": {"Accept-Encoding": "identity"}}
+    wait, as_it_is = (CONNECT, PATIENCE), {"Accept-Encoding": "identity"}
     bar = tqdm(total=SIZE, unit="B", unit_scale=True, desc=ARCHIVE, leave=False)
-    with requests.get(url, timeout=(CONNECT, PATIENCE), **options) as response, bar:
+    with bar, requests.get(url, stream=True, timeout=wait, headers=as_it_is) as response:
         response.raise_for_status()
         with path.open("wb") as file:
             while chunk := response.raw.read1(CHUNK):  # read() would wait for all of it

@@ -40,11 +40,12 @@ def write_synced(path: Path, content: bytes, mode: str = "wb") -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Put content at path at once: written beside it, flushed to disk, then renamed.
+    """Put content at path at once, its folders made: written beside it, flushed, then renamed.
 
     The file beside it is a new one (mode "x"), so that no link which somebody planted is followed,
     and gets the permissions of any new file, which mkstemp's would not.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name[:50]}-{secrets.token_hex(8)}")  # not too long a name
     try:
         write_synced(beside, content, "xb")
