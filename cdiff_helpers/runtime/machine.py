@@ -38,18 +38,17 @@ def course_preset(name: str | None = None, *, device: torch.device | None = None
 
 def fit_to_card(preset: Preset, device: torch.device) -> Preset:
     """The preset with the batch halved, and the training steps doubled, until the card holds it."""
-    card, whole = torch.cuda.get_device_properties(device), preset
-    room = STEP_SHARE * card.total_memory
-    while preset.batch_size > 32 and preset.batch_size * STEP_BYTES > room:
-        smaller, more = preset.batch_size // 2, preset.num_updates * 2
-        preset = replace(preset, batch_size=smaller, num_updates=more)
-    if preset is not whole:
+    card = torch.cuda.get_device_properties(device)
+    size, steps = preset.batch_size, preset.num_updates
+    while size > 32 and size * STEP_BYTES > STEP_SHARE * card.total_memory:
+        size, steps = size // 2, steps * 2
+    if size < preset.batch_size:
         print_once(
             f"The {preset.name} preset for {card.name}, {card.total_memory / 2**30:.0f} GiB: "
-            f"{preset.num_updates:,} training steps on {preset.batch_size} images each, not "
-            f"{whole.num_updates:,} on {whole.batch_size:,}."
+            f"{steps:,} training steps on {size} images each, not "
+            f"{preset.num_updates:,} on {preset.batch_size:,}."
         )
-    return preset
+    return replace(preset, batch_size=size, num_updates=steps)
 
 
 @cache
