@@ -238,7 +238,7 @@ def test_an_archive_writes_nothing_and_reads_nothing_outside(kind, tmp_path):
     with tarfile.open(tmp_path / "evil.tar", "w") as archive:
         archive.addfile(entry)
     if kind in ("link", "pipe"):
-        with pytest.raises(OSError, match=f"cannot be unpacked: there is no file {kind}"):
+        with pytest.raises(OSError, match=f"cannot be unpacked: KeyError.*{kind}"):
             download.read_members(tmp_path / "evil.tar", [kind])
     else:
         download.read_members(tmp_path / "evil.tar", [entry.name])

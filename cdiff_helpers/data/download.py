@@ -98,11 +98,9 @@ def read_members(path: Path, names: Collection[str]) -> dict[str, bytes]:
                 file = archive.extractfile(member) if member.isfile() else None
                 if file is not None and member.name in names:
                     contents[member.name] = file.read()
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise OSError(f"{path.name} cannot be unpacked: {error}") from error
-    if missing := sorted(set(names) - set(contents)):
-        raise OSError(f"{path.name} cannot be unpacked: there is no file {missing[0]} in it")
-    return contents
+        return {name: contents[name] for name in names}
+    except (tarfile.TarError, EOFError, zlib.error, KeyError) as error:
+        raise OSError(f"{path.name} cannot be unpacked: {error!r}") from error
 
 
 @contextmanager

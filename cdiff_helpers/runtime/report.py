@@ -40,8 +40,13 @@ def environment_report() -> dict[str, str]:
     It times a training step, and never raises: what goes wrong stands in its entry.
     """
     report = Report(python=platform.python_version())
-    versions = {package: partial(installed_version, package) for package in PACKAGES}
-    for name, entry in (versions | ENTRIES).items():
+    entries: dict[str, Callable[[], str]] = {p: partial(installed_version, p) for p in PACKAGES}
+    entries |= {"system": describe_system, "processor": processor_name, "where": platform_name}
+    entries |= {"device": describe_device, "precision": describe_precision}
+    entries |= {"preset": lambda: course_preset().name, "course folder": describe_folder}
+    entries |= {"to expect": expected_minutes}
+    entries |= {"to do": lambda: " ".join(remedies()) or "nothing: all is there"}
+    for name, entry in entries.items():
         try:
             report[name] = entry()
         except Exception as error:  # a report on what is broken must not break
@@ -182,16 +187,3 @@ def processor_name() -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-ENTRIES: dict[str, Callable[[], str]] = {
-    "system": describe_system,
-    "processor": processor_name,
-    "where": platform_name,
-    "device": describe_device,
-    "precision": describe_precision,
-    "preset": lambda: course_preset().name,
-    "course folder": describe_folder,
-    "to expect": expected_minutes,
-    "to do": lambda: " ".join(remedies()) or "nothing: all is there",
-}
