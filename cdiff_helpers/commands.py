@@ -10,15 +10,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cdiff_helpers import validation
-from cdiff_helpers.data import (
-    CLASS_NAMES,
-    ResidentLoader,
-    class_indices,
-    copy_dataset,
-    load_cifar10,
-    to_image_range,
-)
+from cdiff_helpers import runtime, training, validation
+from cdiff_helpers.data import CLASS_NAMES, ResidentLoader, class_indices, load_cifar10
+from cdiff_helpers.data.images import to_image_range
+from cdiff_helpers.data.sources import copy_dataset
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.evaluation import FEWEST_FOR_AGREEMENT, load_judge, score
 from cdiff_helpers.evaluation.fid import inception_weights, true_fid
@@ -30,31 +25,9 @@ from cdiff_helpers.parallel import (
     synchronized,
 )
 from cdiff_helpers.reference import load_reference
-from cdiff_helpers.runtime import (
-    Preset,
-    check_writable,
-    course_home,
-    course_preset,
-    pick_device,
-    seed_everything,
-    write_atomically,
-)
+from cdiff_helpers.runtime import Preset, check_writable, course_preset, pick_device
 from cdiff_helpers.sampling import denoise, solver_and_times
-from cdiff_helpers.training import (
-    RECIPE,
-    Step,
-    TrainConfig,
-    TrainState,
-    checkpointed,
-    extended,
-    holds_run,
-    load_checkpoint,
-    load_ema_model,
-    open_run,
-    refuse_other_files,
-    train,
-    warn_if_stuck,
-)
+from cdiff_helpers.training import TrainConfig, TrainState, checkpointed, train
 from cdiff_helpers.unet import ConditionalUNet, process_of
 from cdiff_helpers.visualization import figure_file, image_bytes, tile_images
 
@@ -70,17 +43,15 @@ def fetch_command(args: argparse.Namespace) -> None:
     min_rate = 1000 * validation.number("--min-rate", args.min_rate, 0, hint=", in kB/s")
     for train_set in (True, False):
         data = load_cifar10(args.root, train_set, args.source, min_rate=min_rate)
-    root = Path(args.root or course_home() / "data").expanduser()
+    root = Path(args.root or runtime.course_home() / "data").expanduser()
     if data.source == "bundled":
         print("The bundled subset lies in the package; nothing was written.")
     else:
         print(f"All 60,000 images lie in {root}, their sha256 as published.")
     if args.to:
         copy = copy_dataset(root, data.source, args.to)
-        print(
-            f"{copy} is ready to be carried: put it into ~/.cdiff/data on each machine without "
-            f"internet, or into $CDIFF_HOME/data, or give its folder as --root."
-        )
+        where = "~/.cdiff/data (or $CDIFF_HOME/data) on each machine without internet"
+        print(f"{copy} is ready to be carried: put it into {where}, or give its folder as --root.")
 
 
 def train_command(args: argparse.Namespace) -> None:
@@ -119,21 +90,14 @@ def train_command(args: argparse.Namespace) -> None:
 def check_train(args: argparse.Namespace, preset: Preset) -> None:
     """Raise ValueError or OSError for what no training can start with; nothing is written."""
     if args.extend is not None and (args.extend < 1 or not args.resume):
-        raise ValueError(
-            f"--extend is {args.extend}; expected at least 1, together with --resume and the "
-            "folder of a finished run."
-        )
-    if holds_run(args.out) and not args.resume:
-        raise ValueError(
-            f"{args.out} holds a run already; --resume goes on with it, another --out "
-            "starts a new one."
-        )
-    refuse_other_files(args.out)
+        expected = "at least 1, together with --resume and the folder of a finished run"
+        validation.refuse(f"--extend is {args.extend}", expected)
+    if training.holds_run(args.out) and not args.resume:
+        remedy = "--resume goes on with it, another --out starts a new one"
+        raise ValueError(f"{args.out} holds a run already; {remedy}.")
+    training.refuse_other_files(args.out)
     new_settings(args, preset)
-    try:
-        check_writable(args.out / ".saving")
-    except OSError as error:
-        raise OSError(f"the run could not be saved in {args.out}: {error}") from error
+    check_writable(args.out / "config.json")
 
 
 def given_settings(args: argparse.Namespace) -> dict[str, int]:
@@ -144,12 +108,12 @@ def given_settings(args: argparse.Namespace) -> dict[str, int]:
 
 def new_settings(args: argparse.Namespace, preset: Preset) -> TrainConfig:
     """A new run's settings; raises ValueError for values that cannot be."""
-    return TrainConfig.for_preset(preset, **RECIPE | given_settings(args))
+    return TrainConfig.for_preset(preset, **training.RECIPE | given_settings(args))
 
 
-def with_progress(steps: Iterator[Step], state: TrainState) -> Iterator[Step]:
+def with_progress(steps: Iterator, state: TrainState) -> Iterator[training.Step]:
     """The same steps, with a progress bar that shows the loss; a stuck run is warned of."""
-    total, steps = state.config.num_updates, warn_if_stuck(steps, state, tqdm.write)
+    total, steps = state.config.num_updates, training.warn_if_stuck(steps, state, tqdm.write)
     with tqdm(steps, initial=state.index, total=total, unit=" updates") as progress:
         for step in progress:
             if step.index % 20 == 0:
@@ -158,87 +122,63 @@ def with_progress(steps: Iterator[Step], state: TrainState) -> Iterator[Step]:
 
 
 def start_or_resume(args: argparse.Namespace, preset: Preset, device: torch.device) -> TrainState:
-    """The run in args.out where there is one, else a new one, saved at once."""
-    if holds_run(args.out):
-        return resume_run(args, device)
-    config = new_settings(args, preset)
-    seed_everything(config.seed)
-    return open_run(args.out, ConditionalUNet().to(device), config)
-
-
-def resume_run(args: argparse.Namespace, device: torch.device) -> TrainState:
-    """The run in args.out, with args.extend updates more; what was typed must be its settings."""
-    state = load_checkpoint(args.out, device=device)
+    """The run in args.out, if the typed settings are its own, or a new one, saved at once."""
+    if not training.holds_run(args.out):
+        config = new_settings(args, preset)
+        runtime.seed_everything(config.seed)
+        return training.open_run(args.out, ConditionalUNet().to(device), config)
+    state = training.load_checkpoint(args.out, device=device)
     for name, value in given_settings(args).items():
-        if getattr(state.config, name) != value:
-            raise ValueError(
-                f"{name} is {value}, but the run in {args.out} has {getattr(state.config, name)}; "
-                "leave it out to go on, or take another --out."
-            )
-    return extended(state, args.extend) if args.extend else state
+        if (own := getattr(state.config, name)) != value:
+            remedy = "leave it out to go on, or take another --out"
+            raise ValueError(f"{name} is {value}, but the run in {args.out} has {own}; {remedy}.")
+    return training.extended(state, args.extend) if args.extend else state
 
 
 def sample_command(args: argparse.Namespace) -> None:
     """Generate args.per_class images of each class, one row per class, into args.out."""
-    classes = class_indices([as_class(name) for name in args.classes.split(",")])
+    typed = [name.strip().lower() for name in args.classes.split(",")]
+    classes = class_indices([int(name) if name.isdecimal() else name for name in typed])
     validation.whole("--per-class", args.per_class)
     validation.whole("--enlarge", args.enlarge)
     check_image_file(args.out, (len(classes), args.per_class), args.enlarge)
     labels = [label for label in classes for _ in range(args.per_class)]
-    model, process = chosen_model(args)
-    check_sampler(args, model, process, labels)
-    images = generate(model, process, labels, args)
-    grid = tile_images(images, args.per_class)
-    write_file(args.out, image_bytes(grid, args.out.suffix, args.enlarge))
+    model, process = chosen_model(args, labels)
+    grid = tile_images(generate(model, process, labels, args), args.per_class)
+    runtime.write_atomically(args.out, image_bytes(grid, args.out.suffix, args.enlarge))
     rows = ", ".join(CLASS_NAMES[label] for label in classes)
     count = f"{len(labels)} image{'s' * (len(labels) > 1)}"
     print(f"{args.out}: {count}; rows from the top: {rows}.")
-
-
-def as_class(text: str) -> str | int:
-    """A class as it was typed: its number, or its name in small letters, blanks left out."""
-    return int(text) if text.strip().isdecimal() else text.strip().lower()
 
 
 def check_image_file(path: Path, grid: tuple[int, int] = (1, 1), enlarge: int = 1) -> None:
     """Raise ValueError or OSError unless a grid of (rows, columns) images can be saved at path."""
     height, width = (32 * count * enlarge for count in grid)
     if height * width > MOST_PIXELS:
-        raise ValueError(
-            f"{path} would be an image of {width:,} x {height:,} pixels; expected at most "
-            f"{MOST_PIXELS:,} pixels. Lower --per-class or --enlarge."
-        )
+        found = f"{path} would be an image of {width:,} x {height:,} pixels"
+        remedy = "Lower --per-class or --enlarge."
+        validation.refuse(found, f"at most {MOST_PIXELS:,} pixels", remedy)
     image_bytes(np.zeros((height, width, 3), np.uint8), path.suffix)
     check_writable(path)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Put content at path at once, its folders made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
-
-
-def chosen_model(args: argparse.Namespace) -> tuple[ConditionalUNet, DiffusionProcess]:
-    """The EMA model of the run in args.checkpoint, or the bundled reference, on args.device."""
+def chosen_model(
+    args: argparse.Namespace, labels: list[int]
+) -> tuple[ConditionalUNet, DiffusionProcess]:
+    """The model that was asked for, on args.device; ValueError for what `denoise` would refuse."""
     device = pick_device(args.device)
     if args.checkpoint:
-        model = load_ema_model(args.checkpoint, device)
-        process = process_of(model)
+        model = training.load_ema_model(args.checkpoint, device)
+        process = model.process()
     else:
         model, process, _ = load_reference()
         print("Sampling from the bundled reference; --checkpoint FOLDER takes a run of yours.")
-    return model.to(device), process.to(device)
-
-
-def check_sampler(
-    args: argparse.Namespace, model: Callable, process: DiffusionProcess, labels: list[int]
-) -> None:
-    """Raise ValueError for what `denoise` would refuse, before anything is drawn."""
-    validation.same_schedule(model, process)
-    validation.labels(labels, getattr(model, "null_class", None))
-    validation.seed(args.seed, len(labels))
+    model, process = model.to(device), process.to(device)
     validation.number("--guidance-scale", args.guidance_scale, -MOST_GUIDANCE, MOST_GUIDANCE)
+    validation.sampling(model, process, labels, args.guidance_scale, args.precision)
+    validation.seed(args.seed, len(labels))
     solver_and_times(process, args.solver, args.num_steps)
+    return model, process
 
 
 def generate(
@@ -261,20 +201,6 @@ def generate(
 def evaluate_command(args: argparse.Namespace) -> None:
     """Score args.num_images images, equally many per class, and print what the judge says."""
     figure = check_evaluate(args)
-    images, labels, scores = scored_images(args)
-    if args.json:
-        write_file(args.json, (json.dumps(scores, indent=1) + "\n").encode())
-    if figure:
-        write_file(figure, figure_file(plot_scores(scores, images, labels), figure.suffix))
-    print(score_table(scores))  # after the files: a full disk or a closed pipe loses nothing
-    if args.fid:
-        print(f"FID against all training images: {scores['fid']:.2f}")
-    if figure:
-        print(f"The figure: {figure}")
-
-
-def scored_images(args: argparse.Namespace) -> tuple[Tensor, Tensor, dict]:
-    """The images, their labels, and how they were made with their scores."""
     if args.fid:  # what it needs is had before the images are drawn
         inception, training_images = inception_weights(), load_cifar10(args.root)
     judge = load_judge(pick_device(args.device))
@@ -282,7 +208,16 @@ def scored_images(args: argparse.Namespace) -> tuple[Tensor, Tensor, dict]:
     scores = made_by | score(images, labels, judge=judge, allow_few=args.allow_few)
     if args.fid:
         scores["fid"] = true_fid(images, training_images, inception)
-    return images, labels, scores
+    if args.json:
+        runtime.write_atomically(args.json, (json.dumps(scores, indent=1) + "\n").encode())
+    if figure:
+        content = figure_file(plot_scores(scores, images, labels), figure.suffix)
+        runtime.write_atomically(figure, content)
+    print(score_table(scores))  # after the files: a full disk or a closed pipe loses nothing
+    if args.fid:
+        print(f"FID against all training images: {scores['fid']:.2f}")
+    if figure:
+        print(f"The figure: {figure}")
 
 
 def check_evaluate(args: argparse.Namespace) -> Path | None:
@@ -311,8 +246,7 @@ def real_images(args: argparse.Namespace) -> tuple[Tensor, Tensor, dict]:
 def generated_images(args: argparse.Namespace) -> tuple[Tensor, Tensor, dict]:
     """args.num_images images of the model, the labels asked for, and how they were made."""
     labels = torch.arange(args.num_images) % len(CLASS_NAMES)
-    model, process = chosen_model(args)
-    check_sampler(args, model, process, labels.tolist())
+    model, process = chosen_model(args, labels.tolist())
     images = generate(model, process, labels.tolist(), args).cpu()
     made_by: dict[str, object] = {"model": str(args.checkpoint or "the bundled reference")}
     made_by |= {name: getattr(args, name) for name in ("guidance_scale", "solver", "seed")}

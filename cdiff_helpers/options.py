@@ -9,16 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cdiff_helpers import __version__
-from cdiff_helpers.defaults import (
-    DEFAULT_SOLVER,
-    DEFAULT_STEPS,
-    GUIDANCE_SCALE,
-    MIN_RATE,
-    PRECISIONS,
-    PRESETS,
-    SOURCES,
-)
+from cdiff_helpers import __version__, defaults
+from cdiff_helpers.defaults import DEFAULT_STEPS, PRECISIONS, PRESETS, SOURCES
 
 
 def path(text: str) -> Path:
@@ -45,15 +37,14 @@ FILE: dict[str, Any] = {"type": file_path, "metavar": "FILE"}
 FLAG: dict[str, Any] = {"action": "store_true"}
 SHARED: Options = {
     "--checkpoint": FOLDER | {"help": "a run's folder (default: the bundled reference model)"},
-    "--root": FOLDER | {"help": "the data set's folder (default: data in the course folder, "
-                        "~/.cdiff or $CDIFF_HOME)"},
+    "--root": FOLDER | {"help": "the data's folder (default: data in ~/.cdiff or $CDIFF_HOME)"},
     "--source": {"choices": SOURCES, "help": "of the images (default: auto, or the preset's)"},
-    "--device": {"metavar": "NAME", "default": "auto", "help": "auto, cpu, cuda, cuda:1 or mps "
-                 "(default: auto, the fastest there is)"},
-    "--solver": {"choices": DEFAULT_STEPS, "default": DEFAULT_SOLVER,
+    "--device": {"default": "auto", "metavar": "NAME",
+                 "help": "auto, cpu, cuda, cuda:1 or mps (default: auto, the fastest there is)"},
+    "--solver": {"choices": DEFAULT_STEPS, "default": defaults.DEFAULT_SOLVER,
                  "help": "the sampler's step (default: %(default)s)"},
     "--num-steps": NUMBER | {"help": f"reverse steps (default: {STEPS})"},
-    "--guidance-scale": {"type": float, "default": GUIDANCE_SCALE, "metavar": "W",
+    "--guidance-scale": {"type": float, "default": defaults.GUIDANCE_SCALE, "metavar": "W",
                          "help": "1 is the plain conditional model (default: %(default)s)"},
     "--seed": NUMBER | {"default": 0, "help": "image i is generated from seed N + i (default: 0)"},
     "--precision": {"choices": PRECISIONS, "default": "auto",
@@ -63,31 +54,27 @@ SAMPLER = ["--solver", "--num-steps", "--guidance-scale", "--seed", "--precision
 FETCH: Options = {
     "--source": {"default": "auto"},
     "--to": FOLDER | {"help": "also copy it there, for machines offline"},
-    "--min-rate": {"type": float, "default": MIN_RATE / 1000, "metavar": "RATE",
-                   "help": "kB/s below which a mirror gives way to the next "
-                   "(default: %(default)g)"},
+    "--min-rate": {"type": float, "default": defaults.MIN_RATE / 1000, "metavar": "RATE",
+                   "help": "kB/s that a mirror must reach (default: %(default)g)"},
 }  # fmt: skip
 TRAIN: Options = {
     "--out": FOLDER | {"required": True, "help": "the run's folder"},
-    "--preset": {"choices": PRESETS, "help": "sizes, as training steps x images per step: "
-                 f"{SIZES} (default: this machine's)"},
+    "--preset": {"choices": PRESETS,
+                 "help": f"training steps x images per step: {SIZES} (default: this machine's)"},
     "--updates": NUMBER | {"help": "training steps (default: the preset's)"},
     "--batch-size": NUMBER | {"help": "images per step (default: the preset's)"},
     "--seed": {"default": None, "help": "of weights, data order and noise (default: 0)"},
     "--resume": FLAG | {"help": "go on with the run in the folder"},
-    "--extend": NUMBER | {"help": "with --resume: N training steps more for a finished run, a new "
-                          "learning rate cycle"},
+    "--extend": NUMBER | {"help": "with --resume: N steps more, a new learning rate cycle"},
 }  # fmt: skip
 SAMPLE: Options = {
     "--classes": {"required": True, "metavar": "NAMES", "help": "names or numbers: cat,dog or 3,5"},
     "--per-class": NUMBER | {"default": 8, "help": "images per class (default: 8)"},
     "--out": FILE | {"required": True, "help": "a .png, .jpg or .webp file"},
-    "--enlarge": NUMBER
-    | {"default": 2, "help": "each pixel becomes N x N pixels of the file (default: 2)"},
+    "--enlarge": NUMBER | {"default": 2, "help": "each pixel becomes N x N of them (default: 2)"},
 }
 EVALUATE: Options = {
-    "--num-images": NUMBER
-    | {"default": 2_000, "help": "images in all, equally many per class (default: 2000)"},
+    "--num-images": NUMBER | {"default": 2_000, "help": "of all classes together (default: 2000)"},
     "--json": FILE | {"help": "write the scores there, a figure beside it"},
     "--figure": FILE | {"help": "the figure: .png, .jpg or .webp"},
     "--picture": FILE | {"dest": "figure", "help": argparse.SUPPRESS},  # its name before 0.2
@@ -95,26 +82,23 @@ EVALUATE: Options = {
     "--fid": FLAG | {"help": "the true FID, too: needs torch-fidelity"},
     "--allow-few": FLAG | {"help": "score fewer images than a score needs"},
 }
-# Each verb: what it does, an example, the shared options that it takes, and its own
+# Each verb: what it does; an example; the shared options that it takes, and its own
 VERBS = {
     "fetch": (
-        "bring CIFAR-10 onto this machine, verified by SHA-256", "--min-rate 20",
-        ["--root", "--source"], FETCH,
+        "bring CIFAR-10 onto this machine, verified by SHA-256",
+        "--min-rate 20", ["--root", "--source"], FETCH,
     ),
     "train": (
         "train a model into a folder, or resume the run that is there",
-        "--out runs/mine --updates 2000",
-        ["--root", "--source", "--seed", "--device"], TRAIN,
+        "--out runs/mine --updates 2000", ["--root", "--source", "--seed", "--device"], TRAIN,
     ),
     "sample": (
         "generate images into one file, one row per class",
-        "--classes cat,dog --per-class 8 --out pets.png",
-        ["--checkpoint", *SAMPLER], SAMPLE,
+        "--classes cat,dog --per-class 8 --out pets.png", ["--checkpoint", *SAMPLER], SAMPLE,
     ),
     "evaluate": (
         "generate images, and score them by the bundled classifier",
-        "--checkpoint runs/mine --json scores.json",
-        ["--checkpoint", "--root", *SAMPLER], EVALUATE,
+        "--checkpoint runs/mine --json scores.json", ["--checkpoint", "--root", *SAMPLER], EVALUATE,
     ),
 }  # fmt: skip
 
@@ -128,11 +112,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all verbs: `command` is the typed one, and `run(args)` does it."""
     parser = argparse.ArgumentParser(
         prog=program_name(),
-        description="Class-conditional diffusion on CIFAR-10: fetch the data, train, sample, "
-        "evaluate. VERB --help lists a verb's options.",
+        description="Class-conditional diffusion on CIFAR-10. VERB --help lists a verb's options.",
     )
-    version = f"cdiff-helpers {__version__}"
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument("--version", action="version", version=f"cdiff-helpers {__version__}")
     parser.set_defaults(run=run)
     verbs = parser.add_subparsers(dest="command", required=True, metavar="VERB")
     for name, (summary, example, shared, own) in VERBS.items():

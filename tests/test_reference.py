@@ -17,8 +17,8 @@ from cdiff_helpers.reference import (
     recorded_samples,
     recorded_scores,
 )
-from cdiff_helpers.runtime import write_digests
 from cdiff_helpers.training import diffusion_loss
+from tools.models.records import write_digests
 
 
 @pytest.fixture(scope="module")

@@ -61,16 +61,6 @@ def test_what_is_missing_or_too_old_is_named_with_its_remedy(name, version, word
     assert environment_report()[name] == (version or "missing: pip install -r requirements.txt")
 
 
-def test_a_course_that_lies_beside_the_notebook_is_told_how_to_be_installed(monkeypatch):
-    def nobody(asked):
-        raise importlib.metadata.PackageNotFoundError(asked)
-
-    monkeypatch.setattr(report, "requires", nobody)
-    told = environment_report()["to do"]
-    assert told.startswith("The course is beside the notebook, not installed")
-    assert "pip install -r requirements.txt" in told and "cannot be told" not in told
-
-
 def test_a_full_disk_and_a_folder_of_somebody_else_are_named(monkeypatch, tmp_path):
     monkeypatch.setenv("CDIFF_HOME", str(tmp_path / "deep" / "er"))
     usage = types.SimpleNamespace(free=3e8)

@@ -9,9 +9,9 @@ import pytest
 from cdiff_helpers import load_reference
 from cdiff_helpers.data import BUNDLE, load_cifar10, sources
 from cdiff_helpers.data.sources import NPM_FILE
-from cdiff_helpers.runtime import write_digests
 from tests.support.notebooks import HOUSE, NOTEBOOKS, as_python, cells
 from tests.support.small_set import believe, same_as
+from tools.models.records import write_digests
 
 FOLDERS = ("cdiff_helpers", "tools", "benchmarks", "instructor")
 SOURCES = {

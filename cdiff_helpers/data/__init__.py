@@ -11,12 +11,5 @@ from cdiff_helpers.data.images import (
     to_model_range,
     to_uint8,
 )
-from cdiff_helpers.data.loaders import (
-    EpochShuffle,
-    ResidentLoader,
-    epoch_generator,
-    make_loader,
-    worker_init_fn,
-)
+from cdiff_helpers.data.loaders import EpochShuffle, ResidentLoader, make_loader, worker_init_fn
 from cdiff_helpers.data.sources import BUNDLE, BinaryCIFAR10, copy_dataset, load_cifar10, untile
-from cdiff_helpers.defaults import SOURCES

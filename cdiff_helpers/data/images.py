@@ -23,27 +23,26 @@ def to_model_range(images: Tensor) -> Tensor:
     if not images.is_floating_point():
         return images.float().div_(255).mul_(2).sub_(1)  # in place: one pass less over a batch each
     if images.numel() and not 0 <= images.min() <= images.max() <= 1:
-        raise ValueError(
-            f"the images lie in [{images.min():.3g}, {images.max():.3g}]; expected [0, 1], or "
-            "uint8 in 0 … 255. Were they scaled before? Use to_image_range to go back."
-        )
+        remedy = "Were they scaled before? Use to_image_range to go back."
+        found = f"the images lie in [{images.min():.3g}, {images.max():.3g}]"
+        validation.refuse(found, "[0, 1], or uint8 in 0 … 255", remedy)
     return images * 2 - 1
 
 
 def to_image_range(x: Tensor) -> Tensor:
     """Images for the eye: float in [-1, 1] -> float in [0, 1], clamped."""
-    return ((floats("x", x, "[-1, 1]. Are they scaled yet?") + 1) / 2).clamp(0, 1)
+    return ((floats("x", x, "[-1, 1]") + 1) / 2).clamp(0, 1)
 
 
 def to_uint8(images: Tensor) -> Tensor:
     """Images as files hold them: float in [0, 1] -> uint8 in 0 … 255, rounded."""
-    return (floats("images", images, "[0, 1].") * 255).round().to(torch.uint8)
+    return (floats("images", images, "[0, 1]") * 255).round().to(torch.uint8)
 
 
 def floats(name: str, x: Tensor, expected: str) -> Tensor:
     """The tensor, if it holds floats; raises ValueError otherwise."""
     if not validation.tensor(name, x).is_floating_point():
-        raise ValueError(f"{name} has dtype {x.dtype}; expected floats in {expected}")
+        validation.refuse(f"{name} has dtype {x.dtype}", f"floats in {expected}")
     return x
 
 
@@ -68,9 +67,9 @@ class ImageSet(Dataset):
 def class_indices(classes: Any) -> list[int]:
     """The labels 0 … 9 of classes given by name or index; raises ValueError for any other."""
     one = isinstance(classes, str) or not isinstance(classes, Iterable)
-    labels = [class_index(classes)] if one else [class_index(name) for name in classes]
+    labels = [class_index(name) for name in ([classes] if one else classes)]
     if not labels or len(set(labels)) < len(labels):
-        raise ValueError(f"classes is {classes}; expected at least one, each of them once.")
+        validation.refuse(f"classes is {classes}", "at least one, each of them once")
     return labels
 
 
@@ -78,10 +77,8 @@ def class_index(name: Any) -> int:
     """The label of one class."""
     if isinstance(name, str) and name in CLASS_NAMES:
         return CLASS_NAMES.index(name)
-    known = ", ".join(f"{i} {known}" for i, known in enumerate(CLASS_NAMES))
     try:
         return validation.whole("class", name, 0, len(CLASS_NAMES) - 1)
     except ValueError:
-        raise ValueError(
-            f"there is no class {name!r}; expected names or indices of: {known}."
-        ) from None
+        known = ", ".join(f"{i} {known}" for i, known in enumerate(CLASS_NAMES))
+        validation.refuse(f"there is no class {name!r}", f"names or indices of: {known}")

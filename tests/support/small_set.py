@@ -1,6 +1,5 @@
 """A small made-up CIFAR-10 in both published forms, and a world in which it is the real one."""
 
-import dataclasses
 import hashlib
 import io
 import json
@@ -92,13 +91,9 @@ def believe(made_up, monkeypatch):
 
 def mirrors(monkeypatch, made_up, *urls):
     whole = made_up["archive"]
-    remote = dataclasses.replace(
-        download.ARCHIVE,
-        urls=urls,
-        size=len(whole),
-        md5=hashlib.md5(whole).hexdigest(),
-    )
-    monkeypatch.setattr(sources, "ARCHIVE", remote)
+    monkeypatch.setattr(download, "MIRRORS", urls)
+    monkeypatch.setattr(download, "SIZE", len(whole))
+    monkeypatch.setattr(download, "MD5", hashlib.md5(whole).hexdigest())
 
 
 def same_as(made_up, data, part="train"):

@@ -27,8 +27,9 @@ from cdiff_helpers.evaluation.scores import (
     nearest_training,
     score,
 )
-from cdiff_helpers.runtime import write_atomically, write_digests
+from cdiff_helpers.runtime import write_atomically
 from tools.models.calibration import CORRUPTIONS, score_corruptions
+from tools.models.records import write_digests
 
 DIRECTIONS = 64  # of the features' 256, in which the nearest neighbours are looked for
 KEPT = ("agreement", "judge_fd", "kid", "coverage", "nearest_train")

@@ -23,9 +23,10 @@ from safetensors.torch import save
 from cdiff_helpers.data import load_cifar10, to_model_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.reference import REFERENCE
-from cdiff_helpers.runtime import write_atomically, write_digests
+from cdiff_helpers.runtime import write_atomically
 from cdiff_helpers.training import diffusion_loss, load_checkpoint
 from cdiff_helpers.unet import ConditionalUNet
+from tools.models.records import write_digests
 from tools.models.score_reference import FINE, empty_record, record_bytes, scored
 from tools.models.train_reference import load_averages
 

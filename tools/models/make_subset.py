@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from cdiff_helpers.data import BUNDLE, load_cifar10
-from cdiff_helpers.runtime import write_digests
+from tools.models.records import write_digests
 
 SEED = 10
 PER_CLASS = {"train": 200, "test": 50}

@@ -21,10 +21,11 @@ from tqdm.auto import tqdm
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.evaluation import judge_card, load_judge, score
 from cdiff_helpers.reference import REFERENCE, load_reference
-from cdiff_helpers.runtime import describe_compute, pick_device, write_atomically, write_digests
+from cdiff_helpers.runtime import pick_device, write_atomically
 from cdiff_helpers.sampling import GUIDANCE_SCALE, sample_conditional_images
 from cdiff_helpers.training import autocast
 from cdiff_helpers.unet import ConditionalUNet
+from tools.models.records import describe_compute, write_digests
 
 FINE = {"solver": "dpm++2m", "num_steps": 20}  # how the curves over scales and images are drawn
 SCALES = (1, 1.5, 2, 2.5, 3, 4, 0, 6, 8)

@@ -20,8 +20,9 @@ from tqdm.auto import tqdm
 
 from cdiff_helpers.data import ResidentLoader, load_cifar10, to_image_range
 from cdiff_helpers.evaluation.judge import Judge, classify
-from cdiff_helpers.runtime import pick_device, provenance, seed_everything, write_atomically
+from cdiff_helpers.runtime import pick_device, seed_everything, write_atomically
 from cdiff_helpers.training import EMA, autocast, tensor_bytes
+from tools.models.records import provenance
 
 BATCH_SIZE = 512
 MOMENTUM = 0.85

@@ -26,10 +26,11 @@ from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from tqdm.auto import tqdm
 
-from cdiff_helpers.data import SOURCES, ImageSet, ResidentLoader, load_cifar10
+from cdiff_helpers.data import ImageSet, ResidentLoader, load_cifar10
+from cdiff_helpers.defaults import SOURCES
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.reference import RUNS, load_record
-from cdiff_helpers.runtime import pick_device, provenance, seed_everything, write_atomically
+from cdiff_helpers.runtime import pick_device, seed_everything, write_atomically
 from cdiff_helpers.sampling import DEFAULT_SOLVER, DEFAULT_STEPS, sample_conditional_images
 from cdiff_helpers.training import (
     EMA,
@@ -47,6 +48,7 @@ from cdiff_helpers.training import (
 )
 from cdiff_helpers.unet import ConditionalUNet
 from cdiff_helpers.visualization import tile_images
+from tools.models.records import provenance
 
 CHANNELS, UPDATES = (64, 96, 128), 7_900  # 1,011,200 images in an hour on two cores
 FIRST_SNAPSHOT = 50_000  # images seen; each later one at twice as many
