@@ -169,13 +169,14 @@ def chosen_model(
     device = pick_device(args.device)
     if args.checkpoint:
         model = training.load_ema_model(args.checkpoint, device)
-        process = model.process()
+        process = process_of(model)
     else:
         model, process, _ = load_reference()
         print("Sampling from the bundled reference; --checkpoint FOLDER takes a run of yours.")
     model, process = model.to(device), process.to(device)
     validation.number("--guidance-scale", args.guidance_scale, -MOST_GUIDANCE, MOST_GUIDANCE)
-    validation.sampling(model, process, labels, args.guidance_scale, args.precision)
+    asked = {"guidance_scale": args.guidance_scale, "precision": args.precision}
+    validation.sampling(model, process, labels, **asked)
     validation.seed(args.seed, len(labels))
     solver_and_times(process, args.solver, args.num_steps)
     return model, process

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from cdiff_helpers import validation
 from cdiff_helpers.data import to_image_range
-from cdiff_helpers.defaults import DEFAULT_SOLVER, DEFAULT_STEPS
-from cdiff_helpers.defaults import GUIDANCE_SCALE as GUIDANCE_SCALE
+from cdiff_helpers.defaults import DEFAULT_SOLVER, DEFAULT_STEPS, GUIDANCE_SCALE  # noqa: F401
 from cdiff_helpers.diffusion import DiffusionProcess, levels
 from cdiff_helpers.runtime import autocast
 from cdiff_helpers.validation import checked, unchecked
@@ -241,7 +240,8 @@ def sample_conditional_images(
     images = []
     for start in range(0, len(labels), batch_size):
         some = labels[start : start + batch_size]
-        *_, last = denoise(model, process, some, seed=seed + start, **options)
+        for frame in denoise(model, process, some, seed=seed + start, **options):
+            last = frame  # one frame in memory, not all of them
         images.append(to_image_range(last.xt))  # [-1, 1] -> [0, 1]
     return torch.cat(images)
 
