@@ -205,7 +205,7 @@ def test_the_table_and_the_figure_tell_the_scores(held_out):
     figure = report.plot_scores(told, held_out.images, held_out.labels)
     bars = figure.axes[0].patches
     assert [bar.get_width() for bar in bars] == list(told["agreement_per_class"].values())
-    assert "cat" in figure.alt
+    assert f"{told['agreement']:.2f} in all" in figure.alt
 
 
 def inception_at(url, cache, monkeypatch):
@@ -298,7 +298,7 @@ def test_the_curves_over_guidance_show_the_records_numbers():
         assert line.get_xdata().tolist() == [1, 2, 4]
         assert line.get_ydata().tolist() == [entry[name] for entry in entries]
         assert axis.get_lines()[1].get_ydata()[0] == judge_card()["real"][name]
-    assert "judge-FD lowest at 4, coverage highest at 1" in figure.alt
+    assert "judge-FD lowest at 4: 100.0" in figure.alt
 
 
 def test_two_runs_share_one_pair_of_axes_and_only_their_ends_are_filled():
@@ -318,7 +318,7 @@ def test_two_runs_share_one_pair_of_axes_and_only_their_ends_are_filled():
         assert real.get_ydata()[0] == judge_card()["real"][name]
         assert axis.get_xscale() == "log"
     assert figure.axes[0].get_yscale() == "log"
-    assert "short, from 1 to 60 images seen" in figure.alt
+    assert "short: judge-FD lowest at 60" in figure.alt
 
 
 def test_each_solver_has_its_line_at_each_guidance_scale():
@@ -334,4 +334,4 @@ def test_each_solver_has_its_line_at_each_guidance_scale():
         assert lines["ddim"].get_xdata().tolist() == [5, 50]
         assert lines["ddpm"].get_ydata().tolist() == [e["judge_fd"] for e in of_scale[2:]]
     assert [axis.get_title() for axis in figure.axes] == ["guidance scale 1", "guidance scale 2.5"]
-    assert "at guidance scale 2.5 the lowest is 9.8, by ddim in 50" in figure.alt
+    assert "scale 2.5: judge-FD lowest at 50: 9.8" in figure.alt
