@@ -93,7 +93,7 @@ def draw_agreement(axis: Axes, scores: dict[str, dict]) -> None:
 
 def plot_guidance(scores: Sequence[dict]) -> Figure:
     """Agreement, judge-FD and coverage over `guidance_scale`; those of real images are dashed."""
-    alt = f"agreement, coverage and distance by guidance scale: {lowest(scores, 'guidance_scale')}"
+    alt = f"agreement, coverage and judge-FD by guidance scale; {lowest(scores, 'guidance_scale')}"
     figure, [axes] = new_figure(alt, 1, 3, size=(9, 2.8))
     titles = ("agreement (more is better)", "judge-FD (less)", "coverage (more)")
     for axis, key, title, color in zip(axes, ("agreement", "judge_fd", "coverage"), titles, COLORS):
