@@ -7,6 +7,7 @@ import importlib.util
 import pickle
 import socket
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
@@ -28,10 +29,11 @@ def true_fid(images: Tensor, real: ImageSet, weights: str | Path) -> float:
     """
     from torch_fidelity import calculate_metrics
 
-    ours, theirs = to_uint8(images), real.images
+    sets: list[Any] = [to_uint8(images), real.images]
+    ours, theirs = (Subset(tensor, range(len(tensor))) for tensor in sets)  # one image at a time
     result = calculate_metrics(
-        input1=Subset(ours, range(len(ours))),  # one tensor at a time, as torch-fidelity wants it
-        input2=Subset(theirs, range(len(theirs))),
+        input1=ours,
+        input2=theirs,
         input2_cache_name=f"cifar10-{real.source}-{len(real)}",
         fid=True,
         cuda=pick_device().type == "cuda",

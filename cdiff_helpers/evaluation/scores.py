@@ -188,18 +188,17 @@ def check_scored(images: Tensor, labels: Tensor, allow_few: bool) -> Tensor:
         validation.refuse(f"images has shape {tuple(images.shape)}", "(N, 3, 32, 32)")
     if len(images) < (2 if allow_few else FEWEST_FOR_AGREEMENT):
         raise ValueError(too_few_message(len(images)))
-    labels = validation.labels(labels, len(CLASS_NAMES) - 1).cpu()
-    if len(labels) != len(images):
-        validation.refuse(
-            f"there are {len(labels)} labels", f"one for each of {len(images)} images"
-        )
+    labels = validation.labels(labels).cpu()
+    if len(labels) != len(images) or labels.max() >= len(CLASS_NAMES):
+        found = f"labels has shape {tuple(labels.shape)} and values up to {labels.max()}"
+        validation.refuse(found, f"one from 0 to 9 for each of the {len(images)} images")
     return labels
 
 
 def too_few_message(count: int, remedy: str = "allow_few=True") -> str:
     """Why so few images are not scored, and what to do: `remedy` is how to allow it."""
     if count >= FEWEST_FOR_AGREEMENT:
-        why = f"for distances; expected at least {FEWEST_FOR_DISTANCES}: fewer look worse than they are"
+        why = f"for distances; expected at least {FEWEST_FOR_DISTANCES}: fewer look worse than many"
     else:
         low, high = wilson_interval(count // 2, max(count, 1))
         why = (
