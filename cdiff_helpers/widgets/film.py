@@ -22,7 +22,7 @@ from cdiff_helpers import validation
 from cdiff_helpers.data import to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.sampling import Frame, sample_conditional_images
-from cdiff_helpers.visualization import png_bytes, tile_images
+from cdiff_helpers.visualization import noise_images, png_bytes, tile_images
 
 MARKUP = Path(__file__).with_name("film.html")  # and script; its $names are filled in by `film`
 GAP = 4  # white pixels between images, before these are enlarged
@@ -123,11 +123,7 @@ def noising_frames(
 
     A frame is a tensor (N, 3, H, W) in [0, 1].
     """
-    generator = torch.Generator().manual_seed(validation.seed(seed))
-    times = validation.whole_numbers("times", times, 0, process.num_steps - 1)
-    noise = torch.randn(x0.shape, generator=generator, device="cpu").to(x0.device)
-    each_t = [torch.full((len(x0),), t, device=x0.device) for t in times]
-    frames = [to_image_range(process.add_noise(x0, t, noise)[0]) for t in each_t]
+    frames, times = noise_images(process, x0, times, seed)
     return frames, [f"t = {t}: {mixture(process, t)}" for t in times]
 
 
