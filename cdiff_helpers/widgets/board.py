@@ -21,7 +21,7 @@ from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.runtime import write_atomically
 from cdiff_helpers.sampling import DEFAULT_SOLVER, DEFAULT_STEPS, GUIDANCE_SCALE, SOLVERS, denoise
 from cdiff_helpers.visualization import tile_images
-from cdiff_helpers.widgets.captions import captioned
+from cdiff_helpers.widgets.charts import captioned
 from cdiff_helpers.widgets.controls import (
     WIDE,
     Checkboxes,

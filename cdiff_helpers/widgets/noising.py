@@ -16,8 +16,7 @@ from cdiff_helpers import validation
 from cdiff_helpers.data import to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess, cosine_betas
 from cdiff_helpers.visualization import BLUE, ORANGE, tile_images
-from cdiff_helpers.widgets.captions import captioned
-from cdiff_helpers.widgets.charts import Curve, svg_chart
+from cdiff_helpers.widgets.charts import Curve, captioned, svg_chart
 from cdiff_helpers.widgets.controls import SCALE, followed
 
 

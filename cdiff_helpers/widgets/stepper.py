@@ -11,7 +11,7 @@ from cdiff_helpers.data import to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.sampling import Frame, denoise
 from cdiff_helpers.visualization import tile_images
-from cdiff_helpers.widgets.captions import captioned
+from cdiff_helpers.widgets.charts import captioned
 from cdiff_helpers.widgets.controls import Panel, class_menu, guidance_slider, seed_field
 
 ALT = "x_t, the noise ε̂ in it, the guess x̂₀, the posterior mean, added noise, what comes out"
