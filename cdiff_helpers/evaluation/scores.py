@@ -198,7 +198,10 @@ def check_scored(images: Tensor, labels: Tensor, allow_few: bool) -> Tensor:
 def too_few_message(count: int, remedy: str = "allow_few=True") -> str:
     """Why so few images are not scored, and what to do: `remedy` is how to allow it."""
     if count >= FEWEST_FOR_AGREEMENT:
-        why = f"for distances; expected at least {FEWEST_FOR_DISTANCES}: fewer look worse than many"
+        why = (
+            f"for distances; expected at least {FEWEST_FOR_DISTANCES}: the covariance of 256 "
+            "features needs that many, and a smaller set looks worse than it is"
+        )
     else:
         low, high = wilson_interval(count // 2, max(count, 1))
         why = (
