@@ -67,12 +67,10 @@ class RunDisplay(Panel):
 
     def show_samples(self, sample: Callable) -> None:
         """Show new samples; the time they take is not the training's."""
-        start, self.message.value = time.monotonic(), ""
-        try:
-            images = sample()
-            self.image.value = png_bytes(tile_images(images, len(images)), 3)
-        finally:
-            self.start += time.monotonic() - start
+        start, images = time.monotonic(), sample()
+        self.image.value = png_bytes(tile_images(images, len(images)), 3)
+        self.message.value = ""
+        self.start += time.monotonic() - start
 
 
 def monitor(
