@@ -18,8 +18,6 @@ from cdiff_helpers.data import ImageSet
 from cdiff_helpers.data.images import to_uint8
 from cdiff_helpers.runtime import pick_device
 
-SOCKET_TIMEOUT = 20  # seconds to wait for a server that is silent
-
 
 def true_fid(images: Tensor, real: ImageSet, weights: str | Path) -> float:
     """The FID of images (N, 3, 32, 32) in [0, 1] against all of `real`, by torch-fidelity.
@@ -38,7 +36,6 @@ def true_fid(images: Tensor, real: ImageSet, weights: str | Path) -> float:
         fid=True,
         cuda=pick_device().type == "cuda",
         feature_extractor_weights_path=str(weights),
-        verbose=True,
     )
     return result["frechet_inception_distance"]
 
@@ -54,7 +51,7 @@ def inception_weights() -> Path:
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3 as URL
 
     path = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(URL).path).name)
-    socket.setdefaulttimeout(SOCKET_TIMEOUT)
+    socket.setdefaulttimeout(20)  # seconds to wait for a server that is silent
     try:
         torch.hub.load_state_dict_from_url(URL, check_hash=True, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
