@@ -22,7 +22,7 @@ from cdiff_helpers.data import (
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.evaluation import FEWEST_FOR_AGREEMENT, load_judge, score
 from cdiff_helpers.evaluation.fid import inception_weights, true_fid
-from cdiff_helpers.evaluation.report import plot_agreement, score_table
+from cdiff_helpers.evaluation.report import plot_scores, score_table
 from cdiff_helpers.parallel import (
     average_gradients,
     main_process_first,
@@ -261,12 +261,11 @@ def generate(
 def evaluate_command(args: argparse.Namespace) -> None:
     """Score args.num_images images, equally many per class, and print what the judge says."""
     figure = check_evaluate(args)
-    scores = scored_images(args)
+    images, labels, scores = scored_images(args)
     if args.json:
         write_file(args.json, (json.dumps(scores, indent=1) + "\n").encode())
     if figure:
-        content = figure_file(plot_agreement({"these images": scores}), figure.suffix)
-        write_file(figure, content)
+        write_file(figure, figure_file(plot_scores(scores, images, labels), figure.suffix))
     print(score_table(scores))  # after the files: a full disk or a closed pipe loses nothing
     if args.fid:
         print(f"FID against all training images: {scores['fid']:.2f}")
@@ -274,8 +273,8 @@ def evaluate_command(args: argparse.Namespace) -> None:
         print(f"The figure: {figure}")
 
 
-def scored_images(args: argparse.Namespace) -> dict:
-    """How the images were made, and their scores."""
+def scored_images(args: argparse.Namespace) -> tuple[Tensor, Tensor, dict]:
+    """The images, their labels, and how they were made with their scores."""
     if args.fid:  # what it needs is had before the images are drawn
         inception, training_images = inception_weights(), load_cifar10(args.root)
     judge = load_judge(pick_device(args.device))
@@ -283,7 +282,7 @@ def scored_images(args: argparse.Namespace) -> dict:
     scores = made_by | score(images, labels, judge=judge, allow_few=args.allow_few)
     if args.fid:
         scores["fid"] = true_fid(images, training_images, inception)
-    return scores
+    return images, labels, scores
 
 
 def check_evaluate(args: argparse.Namespace) -> Path | None:

@@ -201,10 +201,10 @@ def test_the_table_and_the_figure_tell_the_scores(held_out):
     assert "500 images are too few for distances" in table and "pass --allow-few." in table
     for name in held_out.classes:
         assert f"  {name}" in table
-    figure = report.plot_agreement({"these": told})
+    figure = report.plot_scores(told, held_out.images, held_out.labels)
     bars = figure.axes[0].patches
     assert [bar.get_width() for bar in bars] == list(told["agreement_per_class"].values())
-    assert f"these {told['agreement']:.2f}" in figure.alt
+    assert f"{told['agreement']:.2f} in all" in figure.alt
 
 
 def inception_at(url, cache, monkeypatch):

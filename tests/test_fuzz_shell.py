@@ -86,7 +86,7 @@ def quick(tmp_path, monkeypatch, small_model, short_process):
     monkeypatch.setattr(commands, "generate", draw)
     monkeypatch.setattr(commands, "score", lambda *_, **__: dict(scores))
     monkeypatch.setattr(commands, "score_table", str)
-    monkeypatch.setattr(commands, "plot_agreement", lambda *_: None)
+    monkeypatch.setattr(commands, "plot_scores", lambda *_: None)
     monkeypatch.setattr(commands, "figure_file", lambda *_: b"png")
     return tmp_path
 

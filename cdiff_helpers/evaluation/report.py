@@ -6,13 +6,15 @@ Scores are dicts that `score` returned; `reference.recorded_scores` adds the sam
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from cdiff_helpers.data import CLASS_NAMES
-from cdiff_helpers.evaluation.judge import judge_card
+from cdiff_helpers.evaluation.judge import judge_card, quantized
 from cdiff_helpers.evaluation.scores import too_few_message
-from cdiff_helpers.visualization import BLUE, GREEN, GREY, ORANGE, new_figure
+from cdiff_helpers.visualization import BLUE, GREEN, GREY, ORANGE, new_figure, tile_images
 
 COLORS = (BLUE, ORANGE, GREEN)
 TITLES = {
@@ -42,13 +44,34 @@ def score_table(scores: dict) -> str:
     return "\n".join(lines)
 
 
-def plot_agreement(scores: dict[str, dict]) -> Figure:
-    """Agreement with the class asked for of up to three named sets, beside real test images.
+def plot_scores(scores: dict, images: Tensor, labels: Tensor) -> Figure:
+    """Agreement with the class asked for, beside up to eight images of each class.
 
-    A bar per class and set, with its 95 % interval.
+    `images` (N, 3, 32, 32) in [0, 1] or uint8 and `labels` (N,) are what was scored.
     """
-    in_all = ", ".join(f"{name} {each['agreement']:.2f}" for name, each in scores.items())
-    figure, [[axis]] = new_figure(f"agreement with each asked class; in all {in_all}", size=(7, 4))
+    names = list(scores["agreement_per_class"])
+    alt = f"agreement with each asked class, {scores['agreement']:.2f} in all, beside their images"
+    figure, [[left, right]] = new_figure(alt, 1, 2, size=(9, 4))
+    draw_agreement(left, {"these pictures": scores})
+    of_class = [torch.as_tensor(labels) == CLASS_NAMES.index(name) for name in names]
+    per_class = min(8, *(int(chosen.sum()) for chosen in of_class))
+    examples = torch.cat([quantized(images[chosen][:per_class]) for chosen in of_class])
+    right.imshow(tile_images(examples, per_class), interpolation="nearest")
+    right.set(xticks=[], yticks=[16 + 32 * i for i in range(len(names))], yticklabels=names)
+    right.set_title(f"the first {per_class} of each class", fontsize=10)
+    return figure
+
+
+def plot_agreement(scores: dict[str, dict]) -> Figure:
+    """Agreement with the class asked for of up to three named sets."""
+    shares = ", ".join(f"{name} {each['agreement']:.2f}" for name, each in scores.items())
+    figure, [[axis]] = new_figure(f"agreement with each asked class; in all {shares}", size=(7, 4))
+    draw_agreement(axis, scores)
+    return figure
+
+
+def draw_agreement(axis: Axes, scores: dict[str, dict]) -> None:
+    """A bar per class and set with its 95 % interval, and a grey mark for real test images."""
     height = 0.8 / len(scores)
     for k, (title, each) in enumerate(scores.items()):
         shares, intervals = each["agreement_per_class"], each["agreement_per_class_interval"]
@@ -66,7 +89,6 @@ def plot_agreement(scores: dict[str, dict]) -> Figure:
     axis.invert_yaxis()
     axis.set(xlim=(0, 1), xlabel="share in which the judge sees the asked class")
     axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=8)
-    return figure
 
 
 def plot_guidance(scores: Sequence[dict]) -> Figure:
