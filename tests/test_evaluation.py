@@ -181,8 +181,9 @@ def test_a_few_pictures_are_refused_and_why(held_out):
     some = score(held_out.images, held_out.labels)
     assert some["agreement"] == judge_card()["bundled_test"]["right"] / 500
     assert some["judge_fd"] is some["kid"] is some["coverage"] is some["nearest_train"] is None
+    assert "500 images are too few for distances" in some["no_distances"]
     told = score(held_out.images[:20], held_out.labels[:20], allow_few=True)
-    assert told["n"] == 20 and told["judge_fd"] > 0
+    assert told["n"] == 20 and told["judge_fd"] > 0 and told["no_distances"] is None
 
 
 def test_bytes_and_floats_score_the_same(held_out):

@@ -14,5 +14,6 @@ from cdiff_helpers.evaluation.scores import (
     nearest_training,
     score,
     standard_places,
+    too_few_message,
     wilson_interval,
 )

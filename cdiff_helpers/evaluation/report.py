@@ -39,7 +39,7 @@ def score_table(scores: dict) -> str:
         low, high = scores["agreement_per_class_interval"][name]
         real_value = real["agreement_per_class"][name]
         lines.append(f"  {name:40}{value:>9.3f}  {real_value:.3f}   ({low:.3f} … {high:.3f})")
-    if scores["judge_fd"] is None:
+    if scores["no_distances"]:
         lines.append(too_few_message(scores["n"], "--allow-few"))
     return "\n".join(lines)
 

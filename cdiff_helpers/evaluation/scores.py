@@ -53,15 +53,20 @@ def score(
     The keys: `n`; `agreement` with the class asked for, its 95 % `agreement_interval`, both
     `…_per_class`; `confidence`, the mean of the highest probabilities; `judge_fd`, `kid`,
     `coverage` and `nearest_train`, the mean distance to the nearest training image, all against the
-    training set. Raises ValueError for fewer than 500 images, and the last four are None for fewer
-    than 2,000, unless `allow_few`: a small set's distances are too large, its shares uncertain.
+    training set; `nearest_train_of_test`, the test set's; `no_distances`, why these are None.
+
+    Raises ValueError for fewer than 500 images, and computes no distances for fewer than 2,000,
+    unless `allow_few`: distances of a small set are too large, its shares too uncertain.
     """
-    labels = check_scored(images, labels, allow_few)
+    labels, statistics = check_scored(images, labels, allow_few), load_statistics()
     features, logits = classify(judge or load_judge(pick_device()), images)
+    few = len(images) < FEWEST_FOR_DISTANCES and not allow_few
+    empty = dict.fromkeys(("judge_fd", "kid", "coverage", "nearest_train"))
     result = {"n": len(images)} | agreement(logits, labels)
-    if len(images) < FEWEST_FOR_DISTANCES and not allow_few:
-        return result | dict.fromkeys(("judge_fd", "kid", "coverage", "nearest_train"))
-    return result | distances(features, load_statistics())
+    result |= empty if few else distances(features, statistics)
+    result["nearest_train_of_test"] = statistics.of_test.mean().item()
+    result["no_distances"] = too_few_message(len(images)) if few else None
+    return result
 
 
 def agreement(logits: Tensor, labels: Tensor) -> dict:

@@ -28,8 +28,10 @@ def explain_step(
     t, t_prev = (torch.tensor([f.t], device=xt.device) for f in (frame, after))
     mean, variance = process.posterior(x0, xt, t, t_prev)
     one, zero, sigma = torch.ones_like(xt), torch.zeros_like(xt), float(variance.sqrt())
-    from_x0 = float(process.posterior(one, zero, t, t_prev)[0].mean())
-    from_xt = float(process.posterior(zero, one, t, t_prev)[0].mean())
+    from_x0, from_xt = (
+        float(process.posterior(*terms, t, t_prev)[0].mean())
+        for terms in ((one, zero), (zero, one))
+    )
     name = "the clean image" if after.t < 0 else f"x at t = {after.t}"
     images = {
         f"x_t\nt = {frame.t}": xt,
