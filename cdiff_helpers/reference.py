@@ -1,10 +1,9 @@
 """The recorded runs: the bundled reference, to sample from at once, and the two-core record.
 
-Home: notebook 08. The *reference* is what this network can do: 21.8 million images on a GPU, with
-its weights. *two_cores* is what a laptop does by the minute: losses, samples and scores alone.
+Home: notebook 08. *reference* saw 21.8 million images on a GPU, and its weights are here; of
+*two_cores*, which a laptop does in an hour, there are losses, samples and scores alone.
 """
 
-import hashlib
 import io
 import json
 from pathlib import Path
@@ -28,27 +27,23 @@ RUNS = ("reference", "two_cores")
 def load_reference(
     folder: str | Path | None = None,
 ) -> tuple[ConditionalUNet, DiffusionProcess, dict]:
-    """The bundled EMA weights in eval mode on the CPU, their process, and their model card.
+    """The bundled EMA weights in eval mode on the CPU, their process, and `load_record`'s card.
 
-    The card (dict) is `load_record`'s. Raises RuntimeError where the files are missing or damaged.
+    Raises RuntimeError where the files are missing or damaged.
     """
     folder = REFERENCE if folder is None else Path(str(folder))
     card = read_card(folder)
-    weights = verified_bytes(folder / "ema.safetensors")
-    if hashlib.sha256(weights).hexdigest() != card["sha256"]:
-        raise RuntimeError(f"the weights in {folder} are not its card's: install the package again")
+    weights = load_tensors(verified_bytes(folder / "ema.safetensors"))
     model = ConditionalUNet(**card["model"]).to("cpu")
-    model.load_state_dict({name: w.float() for name, w in load_tensors(weights).items()})
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     process = DiffusionProcess(model.num_steps).to("cpu")  # whatever torch's default device is
     return model.eval().requires_grad_(False), process, card
 
 
 def load_record(run: str = "reference") -> dict:
-    """The card of a recorded run, "reference" or "two_cores": what it was, and how it went.
+    """The card of a recorded run, "reference" or "two_cores", and its `losses`, one per update.
 
-    `seed`, `training` (settings), `images_seen`, `minutes` (of training), `hardware`, `losses` (of
-    each update) and `snapshots` are among its keys. Raises ValueError for another run, RuntimeError
-    where its files are missing or damaged.
+    Raises ValueError for another run, RuntimeError where its files are missing or damaged.
     """
     return read_card(record_folder(run))
 
@@ -66,12 +61,11 @@ def read_card(folder: Path) -> dict:
 
 
 def recorded_scores(of: str, run: str = "reference") -> list[dict]:
-    """The judge's scores of a recorded run's samples: one dict per case, sorted by its options.
+    """A recorded run's scores: a dict of options and `evaluation.score`'s result per case.
 
-    `of` is "guidance" (by `guidance_scale`), "solvers" (by `guidance_scale`, `solver`,
-    `num_steps`), "snapshots" (by `images_seen`) or "averages" (by `ema_decay`). Each holds the
-    case's options and what `evaluation.score` returned. Raises ValueError for what the run lacks,
-    RuntimeError where the record is damaged.
+    `of` is "guidance" (sorted by `guidance_scale`), "solvers" (by `guidance_scale`, `solver`,
+    `num_steps`), "snapshots" (by `images_seen`) or "averages" (by `ema_decay`). Raises ValueError
+    for what the run lacks, RuntimeError where the record is damaged.
     """
     record = json.loads(verified_bytes(record_folder(run) / "scores.json"))
     entries = [entry["case"] | entry for entry in record["scores"]]

@@ -1,7 +1,6 @@
-"""Figures: the schedule, the noising, the loss, and generated images.
+"""Figures: the schedule, the noising, the loss, and generated images. Home: notebook 07.
 
-Home: notebook 07. Every function returns a matplotlib Figure with alternative text; none of them
-shows or saves anything, and none needs pyplot, so nothing has to be closed.
+Each is a matplotlib Figure with alternative text, made without pyplot: nothing has to be closed.
 """
 
 import io
@@ -23,7 +22,7 @@ from cdiff_helpers.sampling import Frame, sample_conditional_images
 # Okabe and Ito's palette, which color-blind readers can tell apart; one color for one thing
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8C8C8C"
 
-FORMATS = {"": "PNG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 class DescribedFigure(Figure):
@@ -113,31 +112,33 @@ def plot_beta_schedule(process: DiffusionProcess) -> Figure:
     return figure
 
 
+def noise_images(
+    process: DiffusionProcess, x0: Tensor, times: Sequence[int], seed: int
+) -> tuple[list[Tensor], list[int]]:
+    """Images x0 (N, 3, H, W) in [-1, 1] at each timestep under one noise, in [0, 1], and these."""
+    times = validation.whole_numbers("times", times, 0, validation.schedule(process).num_steps - 1)
+    x0, generator = x0.to(process.alpha_bar.device), torch.Generator()
+    generator.manual_seed(validation.seed(seed))
+    noise = torch.randn(x0.shape, generator=generator, device="cpu").to(x0.device)
+    each_t = [torch.full((len(x0),), t, device=x0.device) for t in times]
+    return [to_image_range(process.add_noise(x0, t, noise)[0]) for t in each_t], times
+
+
 def plot_noising(
     process: DiffusionProcess, x0: Tensor, times: Sequence[int], *, seed: int = 0
 ) -> Figure:
     """One image x0 (3, H, W) in [-1, 1] at several timesteps of the forward process, same noise."""
-    times = validation.whole_numbers("times", times, 0, validation.schedule(process).num_steps - 1)
     if validation.tensor("x0", x0).ndim != 3 or len(x0) != 3 or not (x0.abs() <= 1).all():
-        raise ValueError(
-            f"x0 is {validation.format_value(x0)}; expected one image (3, H, W) in [-1, 1]. "
-            "Try data[0][0]."
-        )
-    t = torch.tensor(times, device=process.alpha_bar.device)
-    generator = torch.Generator().manual_seed(validation.seed(seed))
-    noise = torch.randn(x0.shape, generator=generator, device="cpu").to(t.device)
-    shape = (len(t), *x0.shape)
-    xt, _ = process.add_noise(x0.to(t.device).expand(shape), t, noise.expand(shape))
+        found = f"x0 is {validation.format_value(x0)}"
+        validation.refuse(found, "one image (3, H, W) in [-1, 1]", "Try data[0][0].")
+    images, times = noise_images(process, x0[None], times, seed)
     titles = [f"t = {i}\nᾱ = {process.alpha_bar[i]:.3f}" for i in times]
     alt = f"one image sinking into noise at timesteps {', '.join(map(str, times))}"
-    return show_images(to_image_range(xt), titles, columns=len(t), size=1.1, alt=alt)
+    return show_images(torch.cat(images), titles, columns=len(times), size=1.1, alt=alt)
 
 
 def plot_losses(
-    losses: Sequence[float] | Tensor,
-    *,
-    reference: Sequence[float] | None = None,
-    smooth: int = 50,
+    losses: Sequence[float] | Tensor, *, reference: Sequence[float] | None = None, smooth: int = 50
 ) -> Figure:
     """The loss of each training step, raw and as a running mean over `smooth` of them.
 
@@ -162,10 +163,9 @@ def loss_values(losses: Sequence[float] | Tensor) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError):
         values = np.empty((0, 0))
     if values.ndim != 1 or not values.size:
-        raise ValueError(
-            f"losses is {validation.format_value(losses)}; expected at least one number, as in "
-            "state.losses. Train an update first."
-        )
+        expected = "at least one number, as in state.losses"
+        found = f"losses is {validation.format_value(losses)}"
+        validation.refuse(found, expected, "Train an update first.")
     return values
 
 
@@ -228,28 +228,23 @@ def png_bytes(pixels: np.ndarray, scale: int = 1) -> bytes:
 
 
 def image_bytes(pixels: np.ndarray, suffix: str, scale: int = 1) -> bytes:
-    """Pixels uint8 (H, W, 3) as a file of the suffix's format, each `scale` x `scale` large.
+    """Pixels uint8 (H, W, 3) as a file of one of FORMATS, each `scale` x `scale` large.
 
-    The suffix is .png, .jpg, .jpeg or .webp; none is .png. Raises ValueError for another one, and
-    for an image that the format cannot hold.
+    No suffix means PNG. Raises ValueError for another one, and for an image that the format cannot
+    hold.
     """
-    if suffix.lower() not in FORMATS:
-        raise ValueError(f"the suffix is {suffix!r}; expected {', '.join(filter(None, FORMATS))}.")
-    image = Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1))
+    suffix = validation.choice("the suffix", suffix.lower(), FORMATS) if suffix else ".png"
+    image, file = Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1)), io.BytesIO()
     options = {"quality": 95, "subsampling": 0, "lossless": True}  # the last is WebP's alone
-    file = io.BytesIO()
     try:
-        image.save(file, FORMATS[suffix.lower()], **options)
+        image.save(file, FORMATS[suffix], **options)
     except (OSError, ValueError, KeyError) as error:  # a side too long, a Pillow without WebP
-        raise ValueError(
-            f"{image.width} x {image.height} pixels cannot be saved as {suffix} ({error}); save "
-            "them as .png."
-        ) from error
+        found = f"{image.width} x {image.height} pixels cannot be saved as {suffix} ({error})"
+        raise ValueError(f"{found}; save them as .png.") from error
     return file.getvalue()
 
 
 def figure_file(figure: Figure, suffix: str) -> bytes:
     """The figure as a file of the suffix's format, as in `image_bytes`."""
-    png = figure_bytes(figure)
-    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-    return png if FORMATS.get(suffix.lower()) == "PNG" else image_bytes(pixels, suffix)
+    pixels = np.asarray(Image.open(io.BytesIO(figure_bytes(figure))).convert("RGB"))
+    return image_bytes(pixels, suffix)

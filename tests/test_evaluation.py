@@ -3,6 +3,8 @@
 import hashlib
 import math
 import shutil
+import sys
+from types import ModuleType
 
 import pytest
 import torch
@@ -203,16 +205,25 @@ def test_the_table_and_the_figure_tell_the_scores(held_out):
     figure = report.plot_scores(told, held_out.images, held_out.labels)
     bars = figure.axes[0].patches
     assert [bar.get_width() for bar in bars] == list(told["agreement_per_class"].values())
-    assert "cat" in figure.alt
+    assert f"{told['agreement']:.2f} in all" in figure.alt
+
+
+def inception_at(url, cache, monkeypatch):
+    """The FID's network where the url says, and torch's cache where none is."""
+    module = ModuleType("torch_fidelity.feature_extractor_inceptionv3")
+    module.URL_INCEPTION_V3 = url
+    monkeypatch.setitem(sys.modules, "torch_fidelity", ModuleType("torch_fidelity"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(fid.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(cache))
+    return cache / "checkpoints" / url.split("/")[-1]
 
 
 def test_without_its_network_the_fid_says_what_to_do(tmp_path, monkeypatch):
-    inception = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-    monkeypatch.setattr(inception, "URL_INCEPTION_V3", "http://127.0.0.1:9/weights-6726825d.pth")
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    path = inception_at("http://127.0.0.1:9/weights-6726825d.pth", tmp_path, monkeypatch)
     with pytest.raises(RuntimeError, match=r"cannot be fetched .* leave --fid out. Or bring http"):
-        fid.true_fid(torch.zeros(2, 3, 32, 32), load_cifar10(train=False, source="bundled"))
-    assert not list((tmp_path / "checkpoints").iterdir())
+        fid.inception_weights()
+    assert not list(path.parent.iterdir())
 
 
 def test_a_file_that_could_run_is_no_network(tmp_path, monkeypatch):
@@ -222,11 +233,14 @@ def test_a_file_that_could_run_is_no_network(tmp_path, monkeypatch):
         def __reduce__(self):
             return (tmp_path.joinpath("ran").touch, ())
 
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Runs(), protocol=2))
-    monkeypatch.setattr(fid.importlib.util, "find_spec", lambda name: True)
-    with pytest.raises(RuntimeError, match="no file of weights"):
-        fid.inception_weights(tmp_path / "evil.pth")
+    path = inception_at("http://127.0.0.1:9/evil.pth", tmp_path, monkeypatch)
+    path.parent.mkdir()
+    path.write_bytes(pickle.dumps(Runs(), protocol=2))
+    with pytest.raises(RuntimeError, match="cannot be fetched or read"):
+        fid.inception_weights()
     assert not (tmp_path / "ran").exists()
+    torch.save({"weight": torch.zeros(1)}, path)
+    assert fid.inception_weights() == path
 
 
 @pytest.mark.peer
@@ -284,7 +298,7 @@ def test_the_curves_over_guidance_show_the_records_numbers():
         assert line.get_xdata().tolist() == [1, 2, 4]
         assert line.get_ydata().tolist() == [entry[name] for entry in entries]
         assert axis.get_lines()[1].get_ydata()[0] == judge_card()["real"][name]
-    assert "judge-FD lowest at 4, coverage highest at 1" in figure.alt
+    assert "judge-FD lowest at 4: 100.0" in figure.alt
 
 
 def test_two_runs_share_one_pair_of_axes_and_only_their_ends_are_filled():
@@ -304,7 +318,7 @@ def test_two_runs_share_one_pair_of_axes_and_only_their_ends_are_filled():
         assert real.get_ydata()[0] == judge_card()["real"][name]
         assert axis.get_xscale() == "log"
     assert figure.axes[0].get_yscale() == "log"
-    assert "short, from 1 to 60 images seen" in figure.alt
+    assert "short: judge-FD lowest at 60" in figure.alt
 
 
 def test_each_solver_has_its_line_at_each_guidance_scale():
@@ -320,4 +334,4 @@ def test_each_solver_has_its_line_at_each_guidance_scale():
         assert lines["ddim"].get_xdata().tolist() == [5, 50]
         assert lines["ddpm"].get_ydata().tolist() == [e["judge_fd"] for e in of_scale[2:]]
     assert [axis.get_title() for axis in figure.axes] == ["guidance scale 1", "guidance scale 2.5"]
-    assert "at guidance scale 2.5 the lowest is 9.8, by ddim in 50" in figure.alt
+    assert "scale 2.5: judge-FD lowest at 50: 9.8" in figure.alt

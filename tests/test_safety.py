@@ -41,7 +41,8 @@ def faults(name, source):
     """What a program does that could run somebody's code, or trust somebody's word."""
     for call, given in calls(source):
         last = call.split(".")[-1]
-        if call == "torch.load" and given.get("weights_only") is not True:
+        loads = call == "torch.load" or last == "load_state_dict_from_url"
+        if loads and given.get("weights_only") is not True:
             yield f"{call} without weights_only=True"
         if call.startswith(("pickle.", "joblib.", "dill.", "marshal.", "shelve.")):
             yield call
@@ -73,6 +74,7 @@ def test_nothing_runs_what_it_reads(name):
     [
         "torch.load(path)",
         "torch.load(path, weights_only=False)",
+        "torch.hub.load_state_dict_from_url(url)",
         "pickle.loads(content)",
         "eval(text)",
         "subprocess.run(words, shell=True)",

@@ -36,9 +36,8 @@ from cdiff_helpers.widgets import (
     step_by_step,
 )
 from cdiff_helpers.widgets.board import AT_ONCE
-from cdiff_helpers.widgets.captions import MARGIN, captioned
+from cdiff_helpers.widgets.charts import GAP, captioned
 from cdiff_helpers.widgets.controls import LARGEST_SEED, Checkboxes, followed
-from cdiff_helpers.widgets.film import GAP
 from cdiff_helpers.widgets.monitor import loss_svg
 from cdiff_helpers.widgets.noising import make_process, noising_html, render_noising
 from cdiff_helpers.widgets.stepper import Stepper, explain_step
@@ -283,7 +282,7 @@ def test_the_guidance_films_frames_start_from_one_noise(small_model, short_proce
 def test_captions_stand_below_their_columns():
     pixels = np.zeros((4, 80, 3), np.uint8)
     card = np.asarray(Picture.open(io.BytesIO(captioned(pixels, ["x̂₀", ""], 2))))
-    assert not card[:8, :80].any() and (card[:8, 80 : 80 + MARGIN] == 255).all()
+    assert not card[:8, :80].any() and (card[:8, 80 : 80 + GAP] == 255).all()
     below = card[8:]
     assert (below[:, :80] < 128).any() and (below[:, 80:] == 255).all()
     higher = np.asarray(Picture.open(io.BytesIO(captioned(pixels, ["a\nb", ""], 2))))

@@ -1,7 +1,6 @@
-"""The judge: a small classifier of CIFAR-10's ten classes.
+"""The judge: a small classifier of CIFAR-10's ten classes. Home: notebook 08.
 
-Home: notebook 08. The airbench94 network (Jordan 2024, arXiv:2404.00498, section 3), which learns
-CIFAR-10 in minutes; `tools.models.train_judge` trains it.
+The airbench94 network (Jordan 2024, arXiv:2404.00498); `tools.models.train_judge` trains it.
 """
 
 import json
@@ -22,10 +21,9 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of the trainin
 
 
 class Group(nn.Module):
-    """Two 3 x 3 convolutions, the first halves the image: (B, C, H, W) -> (B, C', H/2, W/2).
+    """Two 3 x 3 convolutions that start as the identity (the paper's section 3.2).
 
-    Each starts as the identity (the paper's section 3.2) and is followed by batch normalization
-    with a learned shift, no learned scale and a short running average.
+    The first halves the image: (B, C, H, W) -> (B, C', H/2, W/2).
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -44,10 +42,7 @@ class Group(nn.Module):
 
 
 class Judge(nn.Module):
-    """Logits of the ten classes: images (B, 3, 32, 32) in [0, 1] -> (B, 10).
-
-    `features` gives the input of the last layer: (B, widths[-1]).
-    """
+    """Logits of the ten classes: images (B, 3, 32, 32) in [0, 1] -> (B, 10)."""
 
     mean: Tensor
     std: Tensor
@@ -59,8 +54,7 @@ class Judge(nn.Module):
         self.config = {"widths": list(widths), "num_classes": num_classes}
         self.whiten = nn.Conv2d(3, 2 * 3 * 2 * 2, 2)  # each direction of a 2 x 2 patch, + and -
         self.whiten.weight.requires_grad_(False)
-        pairs = zip((self.whiten.out_channels, *widths), widths)
-        self.groups = nn.Sequential(*(Group(*pair) for pair in pairs))
+        self.groups = nn.Sequential(*map(Group, (self.whiten.out_channels, *widths), widths))
         self.head = nn.Linear(widths[-1], num_classes, bias=False)
 
     def features(self, images: Tensor) -> Tensor:
@@ -99,9 +93,8 @@ def bundled_tensors(name: str) -> dict[str, Tensor]:
 def classify(judge: Judge, images: Tensor, batch_size: int = 250) -> tuple[Tensor, Tensor]:
     """The judge's features (N, 256) and class logits (N, 10) of images (N, 3, 32, 32).
 
-    Images are uint8, or float in [0, 1] and rounded to uint8 first, as a file would be. The logits
-    are the mean over each image and its mirror image; the features are the image's own. Computed
-    on the judge's device; both are float32 on the CPU.
+    Images are uint8, or float in [0, 1] and rounded to uint8 first. The logits are the mean over
+    each image and its mirror image. Computed on the judge's device; both are float32 on the CPU.
     """
     judge.eval()
     features, logits = [], []

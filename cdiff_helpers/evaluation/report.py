@@ -1,7 +1,6 @@
-"""Scores for people: a table in the shell, figures in the notebooks.
+"""Scores for people: a table in the shell, figures in the notebooks. Home: notebook 08.
 
-Home: notebook 08. Scores are dicts that `score` returned; with the options of their samples among
-them, as `reference.recorded_scores` gives them, where a figure draws them over an option.
+Scores are dicts that `score` returned; `reference.recorded_scores` adds the samples' options.
 """
 
 from collections.abc import Sequence
@@ -51,7 +50,8 @@ def plot_scores(scores: dict, images: Tensor, labels: Tensor) -> Figure:
     `images` (N, 3, 32, 32) in [0, 1] or uint8 and `labels` (N,) are what was scored.
     """
     names = list(scores["agreement_per_class"])
-    figure, [[left, right]] = new_figure(agreement_text(scores), 1, 2, size=(9, 4))
+    alt = f"agreement with each asked class, {scores['agreement']:.2f} in all, beside their images"
+    figure, [[left, right]] = new_figure(alt, 1, 2, size=(9, 4))
     draw_agreement(left, {"these pictures": scores})
     of_class = [torch.as_tensor(labels) == CLASS_NAMES.index(name) for name in names]
     per_class = min(8, *(int(chosen.sum()) for chosen in of_class))
@@ -64,31 +64,25 @@ def plot_scores(scores: dict, images: Tensor, labels: Tensor) -> Figure:
 
 def plot_agreement(scores: dict[str, dict]) -> Figure:
     """Agreement with the class asked for of up to three named sets."""
-    alt = "; ".join(f"{name}: {agreement_text(each)}" for name, each in scores.items())
-    figure, [[axis]] = new_figure(alt, size=(7, 4))
+    shares = ", ".join(f"{name} {each['agreement']:.2f}" for name, each in scores.items())
+    figure, [[axis]] = new_figure(f"agreement with each asked class; in all {shares}", size=(7, 4))
     draw_agreement(axis, scores)
     return figure
-
-
-def agreement_text(scores: dict) -> str:
-    """The agreement of each class, for alternative text."""
-    shares = scores["agreement_per_class"].items()
-    return "agreement " + ", ".join(f"{name} {share:.2f}" for name, share in shares)
 
 
 def draw_agreement(axis: Axes, scores: dict[str, dict]) -> None:
     """A bar per class and set with its 95 % interval, and a grey mark for real test images."""
     height = 0.8 / len(scores)
     for k, (title, each) in enumerate(scores.items()):
-        names = list(each["agreement_per_class"])
-        y = [CLASS_NAMES.index(name) + (k + 0.5) * height - 0.4 for name in names]
-        values = np.array([each["agreement_per_class"][name] for name in names])
-        low, high = np.transpose([each["agreement_per_class_interval"][name] for name in names])
+        shares, intervals = each["agreement_per_class"], each["agreement_per_class_interval"]
+        y = [CLASS_NAMES.index(name) + (k + 0.5) * height - 0.4 for name in shares]
+        values = np.array(list(shares.values()))
+        low, high = np.transpose([intervals[name] for name in shares])
         errors = np.maximum(0, [values - low, high - values])  # rounding may leave -1e-17
         label, color = f"{title}: {each['agreement']:.3f}", COLORS[k]
         axis.barh(y, values, height, xerr=errors, label=label, color=color, ecolor="black")
-    real = judge_card()["real"]["agreement_per_class"]
-    marks, places = [real[name] for name in CLASS_NAMES], range(len(CLASS_NAMES))
+    real, places = judge_card()["real"]["agreement_per_class"], range(len(CLASS_NAMES))
+    marks = [real[name] for name in CLASS_NAMES]
     axis.scatter(marks, places, marker="|", s=250, color=GREY, label="real test pictures")
     axis.axvline(1 / len(CLASS_NAMES), color=GREY, linestyle=":", linewidth=1, label="chance")
     axis.set(yticks=places, yticklabels=CLASS_NAMES)
@@ -99,25 +93,19 @@ def draw_agreement(axis: Axes, scores: dict[str, dict]) -> None:
 
 def plot_guidance(scores: Sequence[dict]) -> Figure:
     """Agreement, judge-FD and coverage over `guidance_scale`; those of real images are dashed."""
-    real, scales = judge_card()["real"], [each["guidance_scale"] for each in scores]
-    curves = {key: [each[key] for each in scores] for key in ("agreement", "judge_fd", "coverage")}
-    alt = (
-        "over the guidance scale: "
-        f"agreement is highest at {scales[np.argmax(curves['agreement'])]}, "
-        f"judge-FD lowest at {scales[np.argmin(curves['judge_fd'])]}, "
-        f"coverage highest at {scales[np.argmax(curves['coverage'])]}"
-    )
+    alt = f"agreement, coverage and judge-FD by guidance scale; {lowest(scores, 'guidance_scale')}"
     figure, [axes] = new_figure(alt, 1, 3, size=(9, 2.8))
     titles = ("agreement (more is better)", "judge-FD (less)", "coverage (more)")
-    for axis, (key, values), title, color in zip(axes, curves.items(), titles, COLORS):
-        axis.plot(scales, values, "o-", color=color, markersize=4)
-        axis.axhline(real[key], color=GREY, linestyle="--", label="real test images")
+    for axis, key, title, color in zip(axes, ("agreement", "judge_fd", "coverage"), titles, COLORS):
+        axis.plot(*columns(scores, "guidance_scale", key), "o-", color=color, markersize=4)
+        real = judge_card()["real"][key]
+        axis.axhline(real, color=GREY, linestyle="--", label="real test images")
         axis.axvline(1, color=GREY, linestyle=":", linewidth=1)
         axis.set(xlabel="guidance scale")
         axis.set_title(title, fontsize=10)
     log_distance_axis(axes[1])
-    low, high = zip(*(each["agreement_interval"] for each in scores))
-    axes[0].fill_between(scales, low, high, color=BLUE, alpha=0.2)
+    scales, intervals = columns(scores, "guidance_scale", "agreement_interval")
+    axes[0].fill_between(scales, *zip(*intervals), color=BLUE, alpha=0.2)
     axes[0].legend(frameon=False, fontsize=8)
     return figure
 
@@ -127,21 +115,16 @@ def plot_progress(runs: dict[str, Sequence[dict]]) -> Figure:
 
     The last point of a run, the end of its learning-rate cycle, is filled.
     """
-    alt = "; ".join(
-        f"{run}, from {s[0]['images_seen']:,} to {s[-1]['images_seen']:,} images seen: judge-FD "
-        f"from {s[0]['judge_fd']:.0f} to {s[-1]['judge_fd']:.0f}, agreement from "
-        f"{s[0]['agreement']:.2f} to {s[-1]['agreement']:.2f}"
-        for run, s in runs.items()
-    )
-    figure, [axes] = new_figure(alt, 1, 2, size=(8, 2.8))
-    real = judge_card()["real"]
+    alts = [f"{run}: {lowest(scores, 'images_seen')}" for run, scores in runs.items()]
+    figure, [axes] = new_figure("by images seen; " + "; ".join(alts), 1, 2, size=(8, 2.8))
     titles = {"judge_fd": "judge-FD (less is better)", "agreement": "agreement (more is better)"}
     for axis, (key, title) in zip(axes, titles.items()):
         for (run, scores), color, mark in zip(runs.items(), (GREY, GREEN, BLUE), "so^"):
-            images, values = zip(*((each["images_seen"], each[key]) for each in scores))
-            axis.plot(images, values, f"{mark}-", color=color, markerfacecolor="white", label=run)
-            axis.plot(images[-1], values[-1], mark, color=color)
-        axis.axhline(real[key], color="black", linestyle=":", label="real test images")
+            x, y = columns(scores, "images_seen", key)
+            axis.plot(x, y, f"{mark}-", color=color, markerfacecolor="white", label=run)
+            axis.plot(x[-1], y[-1], mark, color=color)
+        real = judge_card()["real"][key]
+        axis.axhline(real, color="black", linestyle=":", label="real test images")
         axis.set(xlabel="training images seen", xscale="log")
         axis.set_title(title, fontsize=10)
     log_distance_axis(axes[0])
@@ -154,28 +137,36 @@ def plot_solvers(scores: Sequence[dict]) -> Figure:
     """Judge-FD over `num_steps`, a panel per `guidance_scale` and a line per `solver`."""
     scales = sorted({each["guidance_scale"] for each in scores})
     panels = [[each for each in scores if each["guidance_scale"] == scale] for scale in scales]
-    best = [min(panel, key=lambda each: each["judge_fd"]) for panel in panels]
-    alt = "judge-FD over network calls: " + "; ".join(
-        f"at guidance scale {each['guidance_scale']} the lowest is {each['judge_fd']:.1f}, by "
-        f"{each['solver']} in {each['num_steps']}"
-        for each in best
+    alts = [f"scale {w}: {lowest(panel, 'num_steps')}" for w, panel in zip(scales, panels)]
+    figure, [axes] = new_figure(
+        "by network calls; " + "; ".join(alts), 1, len(scales), size=(8, 2.7)
     )
-    figure, [axes] = new_figure(alt, 1, len(panels), size=(8, 2.7))
-    distances = [each["judge_fd"] for each in scores]
+    [distances] = columns(scores, "judge_fd")
     for axis, scale, panel in zip(axes, scales, panels):
         for solver, color, mark in zip(("ddpm", "ddim", "dpm++2m"), COLORS, "sod"):
             own = [each for each in panel if each["solver"] == solver]
-            x, y = ([each[key] for each in own] for key in ("num_steps", "judge_fd"))
+            x, y = columns(own, "num_steps", "judge_fd")
             axis.loglog(x, y, f"{mark}-", color=color, label=solver, markersize=4)
         ticks = sorted({s["num_steps"] for s in panel} & {5, 10, 20, 50, 100, 200})
-        axis.set(xlabel="network calls per image", ylabel="judge-FD (less is better)")
-        axis.set_title(f"guidance scale {scale}", fontsize=10)
         axis.set_xticks(ticks, [str(n) for n in ticks])
+        axis.set(xlabel="network calls per image", ylabel="judge-FD (less is better)")
         axis.set(ylim=(min(distances) / 1.2, max(distances) * 1.2))
+        axis.set_title(f"guidance scale {scale}", fontsize=10)
         log_distance_axis(axis)
         axis.minorticks_off()
     axes[0].legend(frameon=False, fontsize=8)
     return figure
+
+
+def columns(scores: Sequence[dict], *keys: str) -> list[list]:
+    """What stands under each of the keys, as a list per key."""
+    return [[each[key] for each in scores] for key in keys]
+
+
+def lowest(scores: Sequence[dict], option: str) -> str:
+    """The lowest judge-FD and the option's value there, for alternative text."""
+    best = min(scores, key=lambda each: each["judge_fd"])
+    return f"judge-FD lowest at {best[option]:,}: {best['judge_fd']:.1f}"
 
 
 def log_distance_axis(axis: Axes) -> None:

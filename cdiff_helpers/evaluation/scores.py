@@ -1,6 +1,6 @@
-"""Scores from the judge's features and logits: agreement, distances of sets, coverage, neighbors.
+"""Scores from the judge's features and logits. Home: notebook 08.
 
-Home: notebook 08. Fréchet distance: Heusel et al. 2017, arXiv:1706.08500; kernel distance:
+Fréchet distance: Heusel et al. 2017, arXiv:1706.08500; kernel distance:
 Bińkowski et al. 2018, arXiv:1801.01401; coverage: Naeem et al. 2020, arXiv:2002.09797.
 """
 
@@ -24,19 +24,14 @@ Z_95 = 1.959964  # of the standard normal: 95 % lie within
 
 @dataclass(frozen=True)
 class Statistics:
-    """The judge's features of the 50,000 training images.
+    """The judge's features of the 50,000 training images."""
 
-    Their `mean` (256,) and `covariance` (256, 256), float64; `features` (2000, 256) of the bundled
-    ones; all of them `reduced` (50000, 64) to their main directions, the columns of `basis`
-    (256, 64); `of_test`, the distances of the test images to their nearest neighbors there.
-    """
-
-    mean: Tensor
-    covariance: Tensor
-    features: Tensor
-    basis: Tensor
-    reduced: Tensor
-    of_test: Tensor
+    mean: Tensor  # (256,) float64
+    covariance: Tensor  # (256, 256) float64
+    features: Tensor  # (2000, 256), of the bundled images
+    basis: Tensor  # (256, 64): its columns are the features' main directions
+    reduced: Tensor  # (50000, 64), along these directions
+    of_test: Tensor  # the distances of the test images to their nearest neighbors there
 
 
 @cache
@@ -51,28 +46,23 @@ def load_statistics() -> Statistics:
 
 
 def score(
-    images: Tensor,
-    labels: Tensor,
-    *,
-    judge: Judge | None = None,
-    allow_few: bool = False,
+    images: Tensor, labels: Tensor, *, judge: Judge | None = None, allow_few: bool = False
 ) -> dict:
-    """How good images (N, 3, 32, 32) of the classes `labels` (N,) are, according to the judge.
+    """How good images (N, 3, 32, 32), uint8 or in [0, 1], of the classes `labels` (N,) are.
 
-    Images are uint8 or float in [0, 1]. The keys: `n`; `agreement` with the class asked for, its
-    95 % `agreement_interval`, `agreement_per_class` and `agreement_per_class_interval`;
-    `confidence`, the mean of the highest probabilities; `judge_fd`, `kid`, `coverage` and
-    `nearest_train`, the mean distance to the nearest training image, all against the training set;
-    `nearest_train_of_test`, the same of the test set; `no_distances`, None or why these are None.
+    The keys: `n`; `agreement` with the class asked for, its 95 % `agreement_interval`, both
+    `…_per_class`; `confidence`, the mean of the highest probabilities; `judge_fd`, `kid`,
+    `coverage` and `nearest_train`, the mean distance to the nearest training image, all against the
+    training set; `nearest_train_of_test`, the test set's; `no_distances`, why these are None.
 
     Raises ValueError for fewer than 500 images, and computes no distances for fewer than 2,000,
     unless `allow_few`: distances of a small set are too large, its shares too uncertain.
     """
     labels, statistics = check_scored(images, labels, allow_few), load_statistics()
     features, logits = classify(judge or load_judge(pick_device()), images)
-    result = {"n": len(images)} | agreement(logits, labels)
     few = len(images) < FEWEST_FOR_DISTANCES and not allow_few
     empty = dict.fromkeys(("judge_fd", "kid", "coverage", "nearest_train"))
+    result = {"n": len(images)} | agreement(logits, labels)
     result |= empty if few else distances(features, statistics)
     result["nearest_train_of_test"] = statistics.of_test.mean().item()
     result["no_distances"] = too_few_message(len(images)) if few else None
@@ -83,13 +73,12 @@ def agreement(logits: Tensor, labels: Tensor) -> dict:
     """How often the judge predicts the class asked for, in all and per class, and how surely."""
     right = logits.argmax(1) == labels
     per_class = {CLASS_NAMES[c]: right[labels == c] for c in labels.unique().tolist()}
+    intervals = {name: wilson_interval(int(x.sum()), len(x)) for name, x in per_class.items()}
     return {
         "agreement": right.double().mean().item(),
         "agreement_interval": wilson_interval(int(right.sum()), len(right)),
         "agreement_per_class": {k: x.double().mean().item() for k, x in per_class.items()},
-        "agreement_per_class_interval": {
-            k: wilson_interval(int(x.sum()), len(x)) for k, x in per_class.items()
-        },
+        "agreement_per_class_interval": intervals,
         "confidence": logits.softmax(1).max(1).values.mean().item(),
     }
 
@@ -97,8 +86,8 @@ def agreement(logits: Tensor, labels: Tensor) -> dict:
 def wilson_interval(right: int, count: int) -> tuple[float, float]:
     """The 95 % confidence interval of a share that was `right` times in `count` trials.
 
-    Wilson 1927, eq. 4: unlike share ± 1.96 standard errors it stays in [0, 1] and holds for small
-    counts. Raises ValueError unless 0 <= right <= count and count >= 1.
+    Wilson 1927, eq. 4, which holds for small counts, too. Raises ValueError unless count >= 1 and
+    0 <= right <= count.
     """
     count = validation.whole("count", count)
     share, z2 = validation.whole("right", right, 0, count) / count, Z_95**2
@@ -196,29 +185,27 @@ def check_scored(images: Tensor, labels: Tensor, allow_few: bool) -> Tensor:
     if validation.tensor("images", images).dtype != torch.uint8:
         validation.images_in_unit_range(images)
     if images.shape[1:] != (3, 32, 32):
-        raise ValueError(f"images has shape {tuple(images.shape)}; expected (N, 3, 32, 32).")
+        validation.refuse(f"images has shape {tuple(images.shape)}", "(N, 3, 32, 32)")
     if len(images) < (2 if allow_few else FEWEST_FOR_AGREEMENT):
         raise ValueError(too_few_message(len(images)))
     labels = validation.labels(labels).cpu()
     if len(labels) != len(images) or labels.max() >= len(CLASS_NAMES):
-        raise ValueError(
-            f"labels has shape {tuple(labels.shape)} and values up to {labels.max()}; expected one "
-            f"from 0 to {len(CLASS_NAMES) - 1} for each of the {len(images)} images."
-        )
+        found = f"labels has shape {tuple(labels.shape)} and values up to {labels.max()}"
+        validation.refuse(found, f"one from 0 to 9 for each of the {len(images)} images")
     return labels
 
 
 def too_few_message(count: int, remedy: str = "allow_few=True") -> str:
     """Why so few images are not scored, and what to do: `remedy` is how to allow it."""
-    if count < FEWEST_FOR_AGREEMENT:
-        low, high = wilson_interval(max(count, 0) // 2, max(count, 1))
-        why = (
-            f"to be scored; expected at least {FEWEST_FOR_AGREEMENT}: an agreement of one half "
-            f"would lie anywhere from {low:.2f} to {high:.2f}"
-        )
-    else:
+    if count >= FEWEST_FOR_AGREEMENT:
         why = (
             f"for distances; expected at least {FEWEST_FOR_DISTANCES}: the covariance of 256 "
             "features needs that many, and a smaller set looks worse than it is"
+        )
+    else:
+        low, high = wilson_interval(count // 2, max(count, 1))
+        why = (
+            f"to be scored; expected at least {FEWEST_FOR_AGREEMENT}: an agreement of one half "
+            f"would lie anywhere from {low:.2f} to {high:.2f}"
         )
     return f"{count} images are too few {why}. Draw more, or pass {remedy}."

@@ -1,6 +1,6 @@
-"""The sampler's board: choose, generate, stop, and scrub what was generated.
+"""The sampler's board: choose, generate, stop, and scrub. Home: notebook 07.
 
-Home: notebook 07. Sampling has a thread of its own: the kernel's reads the Stop button's message.
+Sampling has a thread of its own: the kernel's reads the Stop button's message.
 """
 
 import html
@@ -21,15 +21,9 @@ from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.runtime import write_atomically
 from cdiff_helpers.sampling import DEFAULT_SOLVER, DEFAULT_STEPS, GUIDANCE_SCALE, SOLVERS, denoise
 from cdiff_helpers.visualization import tile_images
-from cdiff_helpers.widgets.captions import captioned
-from cdiff_helpers.widgets.controls import (
-    WIDE,
-    Checkboxes,
-    Panel,
-    error_html,
-    guidance_slider,
-    seed_field,
-)
+from cdiff_helpers.widgets import controls
+from cdiff_helpers.widgets.charts import captioned
+from cdiff_helpers.widgets.controls import WIDE, Panel, error_html
 
 AT_ONCE = 32  # images per network call: Stop waits for one such call, a tenth of a second
 BOARD_SIZE = 640  # screen pixels of the longer side, while each image's pixel gets 2 to 5 of them
@@ -65,10 +59,7 @@ def render_board(pixels: np.ndarray, names: Sequence[str]) -> bytes:
 
 
 class SamplerBoard(Panel):
-    """Controls, the thread that samples for them, and its frames: the pixels of each step.
-
-    `draw()`, `stop()` and `save()` are what the buttons do; `thread` is the sampling one, or None.
-    """
+    """Controls, the thread that samples for them, and its frames: the pixels of each step."""
 
     def __init__(self, model: Callable, process: DiffusionProcess, **chosen):
         self.stopped = threading.Event()
@@ -160,25 +151,24 @@ def board_controls(
     seed: int = 0,
 ) -> dict[str, widgets.Widget]:
     """What can be chosen, under the sampler's own names."""
-    T, most = process.num_steps, 10
+    T = process.num_steps
     steps = min(DEFAULT_STEPS[DEFAULT_SOLVER] or T, T) if num_steps is None else num_steps
     steps = validation.whole("num_steps", steps, 1, T)
-    per_class = validation.whole("per_class", per_class, 1, most)
+    per_class = validation.whole("per_class", per_class, 1, 10)
     return {
-        "classes": Checkboxes(CLASS_NAMES, class_indices(classes)),
-        "per_class": widgets.IntSlider(per_class, 1, most, description="of each"),
-        "guidance_scale": guidance_slider(guidance_scale, step=0.25),
+        "classes": controls.Checkboxes(CLASS_NAMES, class_indices(classes)),
+        "per_class": widgets.IntSlider(per_class, 1, 10, description="of each"),
+        "guidance_scale": controls.guidance_slider(guidance_scale, step=0.25),
         "solver": widgets.Dropdown(options=[*SOLVERS], value=DEFAULT_SOLVER, description="solver"),
         "num_steps": widgets.IntSlider(steps, 1, min(max(steps, 200), T), description="steps"),
-        "seed": seed_field(seed),
+        "seed": controls.seed_field(seed),
     }
 
 
 def sampler_board(model: Callable, process: DiffusionProcess, **chosen) -> widgets.Widget:
     """Pick classes, their number, guidance, solver, steps and seed; draw, stop, scrub and save.
 
-    `classes`, `per_class`, `guidance_scale`, `num_steps` and `seed` set what is chosen at first;
-    that is drawn at once, so that an image stands there before anybody clicks.
+    `classes`, `per_class`, `guidance_scale`, `num_steps` and `seed` are drawn at once.
     """
     board = SamplerBoard(model, process, **chosen)
     board.sample(**board.values())

@@ -1,7 +1,4 @@
-"""Controls over an image and a message that follow them.
-
-Home: notebook 07. The image is a `widgets.Image`, which neither flashes nor hangs.
-"""
+"""Controls over an image and a message that follow them. Home: notebook 07."""
 
 import html
 from collections.abc import Callable, Iterable, Sequence
@@ -19,10 +16,7 @@ LARGEST_SEED = 2**53 - 1  # that a browser holds: its numbers are exact up to it
 
 
 class Checkboxes(widgets.HBox):
-    """A box to check for each of some names: `value` holds the indices of the checked ones.
-
-    Unlike a list with several choices, it needs no Ctrl key, and works by Tab, Space and touch.
-    """
+    """A box to check for each name: unlike a list, it needs no Ctrl key, and works by touch."""
 
     def __init__(self, names: Sequence[str], checked: Iterable[int]):
         layout = widgets.Layout(width="8em", margin="0 0 0 1em")
@@ -33,6 +27,7 @@ class Checkboxes(widgets.HBox):
 
     @property
     def value(self) -> tuple[int, ...]:
+        """The indices of the checked names."""
         return tuple(i for i, box in enumerate(self.children) if box.value)
 
 
@@ -56,10 +51,7 @@ def seed_field(seed: int = 0) -> widgets.BoundedIntText:
 
 
 class Panel(widgets.VBox):
-    """Controls and buttons over an image, its caption and a message, which shows errors.
-
-    A button calls the method of its name.
-    """
+    """Controls and buttons, which call methods by their names, over an image, caption, message."""
 
     children: Any
 

@@ -1,7 +1,4 @@
-"""A film: frames to scrub in the browser alone, without a kernel, and frames with captions for it.
-
-Home: notebook 07, used in 03 and 06.
-"""
+"""A film: frames to scrub in the browser alone, and what makes them. Home: notebook 07."""
 
 import base64
 import hashlib
@@ -22,24 +19,21 @@ from cdiff_helpers import validation
 from cdiff_helpers.data import to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.sampling import Frame, sample_conditional_images
-from cdiff_helpers.visualization import png_bytes, tile_images
+from cdiff_helpers.visualization import noise_images, png_bytes, tile_images
+from cdiff_helpers.widgets.charts import join
 
 MARKUP = Path(__file__).with_name("film.html")  # and script; its $names are filled in by `film`
-GAP = 4  # white pixels between images, before these are enlarged
 STILLS = 5  # frames that tell the story where no script runs, each in this style
 STILL, HIDDEN = "width: 23%; height: auto", "display: none"
 
 
 @dataclass(repr=False)
 class Film:
-    """A film as a notebook stores it: HTML with a script, and a strip where neither lives.
-
-    `strip` is a PNG of a few frames, `width` screen pixels wide; `alt` says what the film shows.
-    """
+    """A film as a notebook stores it: HTML with a script, and a strip where neither lives."""
 
     data: str
-    strip: bytes
-    width: int
+    strip: bytes  # a PNG of a few frames
+    width: int  # of the strip, in screen pixels
     alt: str
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
@@ -86,8 +80,8 @@ def film(
         width=width * scale,
         pause=round(1000 * seconds / max(1, len(others))),
     )
-    few = [images[i] for i in stills[:: 2 if len(stills) > 2 else 1]]
-    strip = join(few, axis=0 if width > 3 * height else 1)
+    few = stills[:: 2 if len(stills) > 2 else 1]
+    strip = join([images[i] for i in few], axis=0 if width > 3 * height else 1)
     return Film(markup, png_bytes(strip), strip.shape[1] * scale, alt)
 
 
@@ -101,13 +95,6 @@ def show_frame(frame: Any, columns: int, i: int) -> tuple[np.ndarray, str]:
     return join(tiles, 1), caption if frame.t >= 0 else "clean: the finished images"
 
 
-def join(images: Sequence[np.ndarray], axis: int) -> np.ndarray:
-    """The images in one, along an axis, with GAP white pixels in between."""
-    margin = [(GAP, 0) if i == axis else (0, 0) for i in range(3)]
-    rest = [np.pad(image, margin, constant_values=255) for image in images[1:]]
-    return np.concatenate([images[0], *rest], axis=axis)
-
-
 def img_tag(pixels: np.ndarray, caption: str, style: str) -> str:
     """An <img> that holds the pixels, as lossless WebP: a lossy one would smooth the noise away."""
     file = io.BytesIO()
@@ -119,15 +106,8 @@ def img_tag(pixels: np.ndarray, caption: str, style: str) -> str:
 def noising_frames(
     process: DiffusionProcess, x0: Tensor, times: Sequence[int], *, seed: int = 0
 ) -> tuple[list[Tensor], list[str]]:
-    """Images x0 (N, 3, H, W) in [-1, 1] at each timestep, under one noise: frames, captions.
-
-    A frame is a tensor (N, 3, H, W) in [0, 1].
-    """
-    generator = torch.Generator().manual_seed(validation.seed(seed))
-    times = validation.whole_numbers("times", times, 0, process.num_steps - 1)
-    noise = torch.randn(x0.shape, generator=generator, device="cpu").to(x0.device)
-    each_t = [torch.full((len(x0),), t, device=x0.device) for t in times]
-    frames = [to_image_range(process.add_noise(x0, t, noise)[0]) for t in each_t]
+    """Images x0 (N, 3, H, W) in [-1, 1] at each timestep, under one noise: frames, captions."""
+    frames, times = noise_images(process, x0, times, seed)
     return frames, [f"t = {t}: {mixture(process, t)}" for t in times]
 
 
@@ -154,7 +134,7 @@ def guidance_frames(
 ) -> tuple[list[Tensor], list[str]]:
     """The labels' images at each guidance scale, from the same noise: frames, captions.
 
-    A frame is a tensor (N, 3, 32, 32) in [0, 1]; the options are the sampler's.
+    The options are the sampler's.
     """
     validation.whole("the number of scales", len(scales))
     frames = [

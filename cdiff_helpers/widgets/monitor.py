@@ -1,7 +1,4 @@
-"""A monitor around the training loop: the loss as it falls, the rate, and samples now and then.
-
-Home: notebook 07, used in 05 and 08.
-"""
+"""A monitor around the training loop. Home: notebook 07, used in 05 and 08."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -70,12 +67,10 @@ class RunDisplay(Panel):
 
     def show_samples(self, sample: Callable) -> None:
         """Show new samples; the time they take is not the training's."""
-        start, self.message.value = time.monotonic(), ""
-        try:
-            images = sample()
-            self.image.value = png_bytes(tile_images(images, len(images)), 3)
-        finally:
-            self.start += time.monotonic() - start
+        start, images = time.monotonic(), sample()
+        self.image.value = png_bytes(tile_images(images, len(images)), 3)
+        self.message.value = ""
+        self.start += time.monotonic() - start
 
 
 def monitor(
@@ -89,11 +84,9 @@ def monitor(
 ) -> Iterator:
     """The same steps, with a display that follows them: `for step in monitor(train(…), state): …`.
 
-    `sample` is called without arguments every `sample_seconds` for images (N, 3, H, W) in [0, 1],
-    such as `lambda: sample_conditional_images(state.ema.model, …)`; its time is not counted in the
-    rate. `reference` is another run's losses with the same weights. The display is renewed by time,
-    not by step, and once more when the steps end or are interrupted. An error in the display is
-    shown there and does not stop the run.
+    It shows the loss, the rate and, every `sample_seconds`, the images (N, 3, H, W) in [0, 1] that
+    `sample()` returns; `reference` is another run's losses. An error in the display is shown there
+    and does not stop the run.
     """
     panel, step = RunDisplay(state, sample, reference), None
     display(panel)

@@ -1,7 +1,4 @@
-"""An image sinks into noise under a slider, and the schedule that it sinks by.
-
-Home: notebook 07, used in 03.
-"""
+"""An image sinks into noise under a slider, and its schedule. Home: notebook 07, used in 03."""
 
 import html
 from functools import lru_cache
@@ -16,8 +13,7 @@ from cdiff_helpers import validation
 from cdiff_helpers.data import to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess, cosine_betas
 from cdiff_helpers.visualization import BLUE, ORANGE, tile_images
-from cdiff_helpers.widgets.captions import captioned
-from cdiff_helpers.widgets.charts import Curve, svg_chart
+from cdiff_helpers.widgets.charts import Curve, captioned, svg_chart
 from cdiff_helpers.widgets.controls import SCALE, followed
 
 
@@ -61,8 +57,7 @@ def noising_html(process: DiffusionProcess, t: int, name: str) -> str:
 def noising_explorer(data: Any) -> widgets.Widget:
     """Choose a schedule, T, the largest β, a class, an image and t; see curves and images.
 
-    `data` is an ImageSet, or has its `labels`, `classes` and items. The images are x₀, x_t and the
-    noise at half strength; the text gives ᾱ_t in numbers.
+    `data` is an ImageSet, or has its `labels`, `classes` and items.
     """
     y = validation.tensor("data.labels", getattr(data, "labels", None), "Try load_cifar10().")
     places = {name: (y == i).nonzero()[:, 0].tolist() for i, name in enumerate(data.classes)}

@@ -11,7 +11,7 @@ from cdiff_helpers.data import to_image_range
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.sampling import Frame, denoise
 from cdiff_helpers.visualization import tile_images
-from cdiff_helpers.widgets.captions import captioned
+from cdiff_helpers.widgets.charts import captioned
 from cdiff_helpers.widgets.controls import Panel, class_menu, guidance_slider, seed_field
 
 ALT = "x_t, the noise ε̂ in it, the guess x̂₀, the posterior mean, added noise, what comes out"
@@ -20,17 +20,18 @@ ALT = "x_t, the noise ε̂ in it, the guess x̂₀, the posterior mean, added no
 def explain_step(
     process: DiffusionProcess, frame: Frame, after: Frame
 ) -> tuple[dict[str, Tensor], str]:
-    """The ancestral step from a frame of denoise's to the next, in images and as a formula.
+    """The ancestral step from one frame to the next: six images (1, 3, H, W) by caption, a formula.
 
-    Six images (1, 3, H, W) by their captions, which give the terms with their numbers. DDPM, eq. 4
-    and 7. The noise ε̂ is that of the clamped guess, so that both make up x_t.
+    DDPM, eq. 4 and 7. The noise ε̂ is that of the clamped guess, so that both make up x_t.
     """
     xt, x0, alpha_bar = frame.xt, frame.x0, float(process.alpha_bar[frame.t])
     t, t_prev = (torch.tensor([f.t], device=xt.device) for f in (frame, after))
     mean, variance = process.posterior(x0, xt, t, t_prev)
     one, zero, sigma = torch.ones_like(xt), torch.zeros_like(xt), float(variance.sqrt())
-    from_x0 = float(process.posterior(one, zero, t, t_prev)[0].flatten()[0])
-    from_xt = float(process.posterior(zero, one, t, t_prev)[0].flatten()[0])
+    from_x0, from_xt = (
+        float(process.posterior(*terms, t, t_prev)[0].mean())
+        for terms in ((one, zero), (zero, one))
+    )
     name = "the clean image" if after.t < 0 else f"x at t = {after.t}"
     images = {
         f"x_t\nt = {frame.t}": xt,
@@ -45,19 +46,13 @@ def explain_step(
 
 
 class Stepper(Panel):
-    """An image on its way back, step by step; `frames` are denoise's, as far as it has come.
-
-    `forward()` does the next step and `restart()` goes back to pure noise; the buttons call them.
-    """
+    """An image on its way back, step by step; `frames` are denoise's, as far as it has come."""
 
     def __init__(self, model: Callable, process: DiffusionProcess, num_steps: int, label: int):
         self.model, self.process, self.num_steps = model, process, num_steps
+        chosen = {"label": class_menu(label), "guidance_scale": guidance_slider(1)}
         super().__init__(
-            {
-                "label": class_menu(label),
-                "guidance_scale": guidance_slider(1),
-                "seed": seed_field(),
-            },
+            chosen | {"seed": seed_field()},
             ALT,
             forward=widgets.Button(description="one step", button_style="primary"),
             restart=widgets.Button(description="back to noise"),
@@ -85,17 +80,11 @@ class Stepper(Panel):
 
 
 def step_by_step(
-    model: Callable,
-    process: DiffusionProcess,
-    *,
-    num_steps: int = 20,
-    label: int = 8,
-    walked: int = 1,
+    model: Callable, process: DiffusionProcess, *, num_steps=20, label=8, walked=1
 ) -> widgets.Widget:
     """Walk back from noise by a button: x_t, ε̂, x̂₀, posterior mean, added noise, and x after it.
 
-    Ancestral sampling (DDPM, algorithm 2) in `num_steps` steps, of which the first `walked` are
-    done already; the captions and the formula give the step's numbers.
+    Ancestral sampling (DDPM, algorithm 2) in `num_steps` steps, `walked` of them done already.
     """
     stepper = Stepper(model, process, validation.whole("num_steps", num_steps), label)
     for _ in range(min(validation.whole("walked", walked), num_steps) - 1):
