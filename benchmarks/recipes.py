@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import bars, finish, in_turns, machine
+from cdiff_helpers import validation
 from cdiff_helpers.data import ResidentLoader, load_cifar10
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.evaluation import load_judge, score
@@ -34,7 +35,7 @@ from cdiff_helpers.training import (
     load_checkpoint,
     train,
 )
-from cdiff_helpers.unet import ConditionalUNet, check_inputs
+from cdiff_helpers.unet import ConditionalUNet
 
 BASE = RECIPE | {"learning_rate": 2e-3}
 SAMPLES, GUIDANCE, STEPS = 2_000, 1.5, 20
@@ -43,8 +44,8 @@ SAMPLES, GUIDANCE, STEPS = 2_000, 1.5, 20
 class NoiseInside(ConditionalUNet):
     """The same network, whose last layer says the noise itself: eps = model(xt, t, y)."""
 
+    @validation.checked_network
     def forward(self, xt: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        check_inputs(self, xt, t, y)
         emb = self.time_embedding(t) + self.class_embedding(y)
         return self.velocity(xt, emb).float()
 

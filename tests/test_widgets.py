@@ -489,9 +489,9 @@ def test_the_boards_mistakes_are_told_in_words(board, tmp_path):
     board.buttons["save"].click()
     assert (tmp_path / "cats.png").read_bytes() == render_board(board.frames[1], ["cat"])
     assert "saved in" in board.message.value
-    board.file.value = str(tmp_path / "missing" / "cats.png")
+    board.file.value = str(tmp_path / "cats.png" / "more.png")
     board.buttons["save"].click()
-    assert "could not be done" in board.message.value and "missing" in board.message.value
+    assert "could not be done" in board.message.value and "cats.png" in board.message.value
     assert [path.name for path in tmp_path.iterdir()] == ["cats.png"]  # nothing half-written
 
 
