@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cdiff_helpers.runtime import device_error, pick_device
 from cdiff_helpers.training import Interrupted, Step, TrainState, interrupts_held
-from cdiff_helpers.training.random_states import reseed
+from cdiff_helpers.training.state import reseed
 
 PATIENCE = timedelta(hours=2)  # for the slowest process: another machine may fetch the data yet
 

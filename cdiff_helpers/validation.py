@@ -300,7 +300,7 @@ def unchecked(thing: Any) -> Any:
     """
     if hasattr(thing, "unchecked"):
         return thing.unchecked
-    methods = {name: getattr(type(thing), name, None) for name in dir(type(thing))}
+    methods: dict[str, Any] = {name: getattr(type(thing), name, None) for name in dir(type(thing))}
     guarded = {name: m.unchecked for name, m in methods.items() if hasattr(m, "unchecked")}
     quick = copy.copy(thing) if guarded else thing
     for name, method in guarded.items():

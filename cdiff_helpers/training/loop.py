@@ -20,8 +20,7 @@ from cdiff_helpers.console import safe_print
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.runtime import autocast, release_memory
 from cdiff_helpers.training.losses import diffusion_loss, drop_labels
-from cdiff_helpers.training.random_states import restore_global_random
-from cdiff_helpers.training.state import TrainState
+from cdiff_helpers.training.state import TrainState, restore_global_random
 from cdiff_helpers.validation import unchecked
 
 LOOK_EVERY = 20  # updates on a GPU, which has to finish its work before it can be asked
