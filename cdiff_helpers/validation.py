@@ -200,8 +200,8 @@ def float_images(name: str, x: Any, like: Tensor | None = None) -> Tensor:
 
 def one_per_image(name: str, values: Any, x: Tensor) -> Tensor:
     """The values, if they are one int64 for each image of x, on the same device."""
-    whole = isinstance(values, Tensor) and values.dtype == torch.int64
-    if not whole or (values.shape, values.device) != (x.shape[:1], x.device):
+    typed = isinstance(values, Tensor) and values.dtype == torch.int64
+    if not typed or (values.shape, values.device) != (x.shape[:1], x.device):
         expected = f"one int64 per image, shape ({len(x)},) on {x.device}"
         refuse(f"{name} is {format_value(values)}", expected, f"Try torch.full(({len(x)},), 3).")
     return values

@@ -47,10 +47,8 @@ MAX_STEPS = 100_000  # of a saved network: a hundred times DDPM's, whose tables 
 def save_checkpoint(folder: str | Path, state: TrainState) -> None:
     """Save the run as `latest` in a folder, made where it is missing, and keep the one before.
 
-    A checkpoint is `config.json`, `losses.json`, `model.safetensors`, `ema.safetensors`, `state.pt`
-    (optimizer, schedule, scaler, random states, data order) and `SHA256SUMS`. Raises OSError for a
-    folder that cannot be written, ValueError for one that holds other files under these names, and
-    Diverged rather than save such a run; whatever was saved there stays as it was.
+    Raises OSError for a folder that cannot be written, ValueError for one that holds other files
+    under a run's names, and Diverged rather than save such a run; whatever was saved there stays.
     """
     check_finite(state)
     folder, contents = run_folder(folder), checkpoint_bytes(state)
@@ -90,9 +88,8 @@ def checkpoint_bytes(state: TrainState) -> dict[str, bytes]:
 
 def plain_settings(settings: Any) -> dict | None:
     """Settings as JSON gives them back, numpy's numbers as Python's; None where it is no dict."""
-    if not isinstance(settings, dict):
-        return None
-    return json.loads(json.dumps(settings, default=lambda v: getattr(v, "tolist", v.__str__)()))
+    text = json.dumps(settings, default=lambda value: getattr(value, "tolist", value.__str__)())
+    return json.loads(text) if isinstance(settings, dict) else None
 
 
 def tensor_bytes(model: nn.Module, index: int) -> bytes:
@@ -137,7 +134,6 @@ def load_checkpoint(
         # On the CPU, wherever it was saved; the optimizer moves its own to the model's device
         rest = torch.load(io.BytesIO(contents["state.pt"]), map_location="cpu", weights_only=True)
         settings = known_settings(config, "training", TrainConfig)
-        check_losses(losses, rest["index"], settings.num_updates)
         model = known_network(config, weights[0]) if model is None else model
         refuse_differences(config["model"], getattr(model, "config", config["model"]))
     state = state_class(model.to(device), settings)
@@ -188,13 +184,6 @@ def known_settings(config: dict, part: str, constructor: Callable[..., T]) -> T:
     return constructor(**config[part])
 
 
-def check_losses(losses: list[float], index: int, num_updates: int) -> None:
-    """Raise ValueError unless there is one finite loss for each of the updates done."""
-    validation.whole("index", index, 0, num_updates)
-    if len(losses) != index or not torch.tensor(losses).isfinite().all():
-        validation.refuse(f"losses.json holds {len(losses)}", f"{index} finite numbers")
-
-
 def known_network(config: dict, weights: dict[str, Tensor]) -> ConditionalUNet:
     """A run's ConditionalUNet with fresh weights, whose sizes are those of the saved ones.
 
@@ -238,6 +227,10 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], *, assign: bool =
 
 def restore(state: TrainState, rest: dict, losses: list[float]) -> None:
     """Put the rest of a checkpoint into the state, whatever device and precision it is from."""
+    state.index = validation.whole("index", rest["index"], 0, state.config.num_updates)
+    if len(losses) != state.index or not torch.tensor(losses).isfinite().all():
+        validation.refuse(f"losses.json holds {len(losses)}", f"{state.index} finite numbers")
+    state.loss_record[: state.index] = torch.tensor(losses)
     here, there = state.optimizer.state_dict(), rest["optimizer"]
     for parameter, moments in zip(state.model.parameters(), there["state"].values()):
         if any(value.ndim and value.shape != parameter.shape for value in moments.values()):
@@ -248,11 +241,9 @@ def restore(state: TrainState, rest: dict, losses: list[float]) -> None:
     state.scheduler.load_state_dict(rest["scheduler"])
     if rest["scaler"]:  # empty where the forward pass was not in float16
         state.scaler.load_state_dict(rest["scaler"])
-    state.index = state.saved_index = rest["index"]
-    state.ema.num_updates = rest["ema_updates"]
-    restore_generator(state, rest["generator"])
+    state.saved_index, state.ema.num_updates = state.index, rest["ema_updates"]
     state.data_order, state.global_random = rest["data_order"], rest["global_random"]
-    state.loss_record[: state.index] = torch.tensor(losses)
+    restore_generator(state, rest["generator"])
 
 
 def restore_generator(state: TrainState, saved: Tensor) -> None:
@@ -273,8 +264,7 @@ def open_run(
     """The run in the folder, ready to go on, or a new one, saved at once: for a cell run twice.
 
     The model's weights become the run's; `state_class` as in `load_checkpoint`. Raises ValueError
-    naming each setting in which the run there differs, or files of others under a run's names, and
-    OSError for a folder that cannot be written.
+    for another run, its differences named, or others' files there, and OSError where none can be.
     """
     validation.network(model)
     folder, device = run_folder(folder), next(model.parameters()).device
@@ -349,7 +339,7 @@ def checkpointed(
 def with_resume_hint(
     stop: BaseException, folder: str | Path, state: TrainState, go_on: str
 ) -> BaseException:
-    """The same exception; it also says what is saved in the folder and how to go on from there."""
+    """The same exception, which also says what is saved in the folder and how to go on."""
     if isinstance(stop, Interrupted):
         done = f"{state.index} of {state.config.num_updates} updates"
         stop.args = (f"the run is saved in {folder} after {done}; {go_on} to go on",)
