@@ -207,15 +207,15 @@ def one_per_image(name: str, values: Any, x: Tensor) -> Tensor:
     return values
 
 
-def within(name: str, values: Tensor, low: int, high: int | Tensor, expected: str) -> None:
-    """Raise ValueError unless the values lie in low … high, where a check may read them.
+def within(name: str, values: Tensor, ends: tuple[int, int | Tensor], expected: str) -> None:
+    """Raise ValueError unless the values lie between two ends, where a check may read them.
 
     It may where there are some, and nothing waits for them: an accelerator's host would, where
     gather() raises instead; torch.compile and torch.export have no values to show.
     """
     if torch.compiler.is_compiling() or values.device.type != "cpu" or not len(values):
         return
-    if not ((values >= low) & (values <= high)).all():
+    if not ((values >= ends[0]) & (values <= ends[1])).all():
         refuse(f"{name} holds values from {values.min()} to {values.max()}", expected)
 
 
@@ -223,10 +223,10 @@ def timesteps(given: dict[str, Any], x: Tensor) -> None:
     """Raise ValueError unless t and t_prev, if given, fit the images x and the process."""
     t, num_steps = one_per_image("t", given["t"], x), getattr(given.get("self"), "num_steps", None)
     if num_steps is not None:
-        within("t", t, 0, num_steps - 1, f"0 … {num_steps - 1} (counted from 0)")
+        within("t", t, (0, num_steps - 1), f"0 … {num_steps - 1} (counted from 0)")
     if given.get("t_prev") is not None:
         expected = "an earlier timestep for each, or -1 for the clean image"
-        within("t_prev", one_per_image("t_prev", given["t_prev"], x), -1, t - 1, expected)
+        within("t_prev", one_per_image("t_prev", given["t_prev"], x), (-1, t - 1), expected)
 
 
 def fitting(given: dict[str, Any]) -> None:
@@ -265,7 +265,7 @@ def fitting_network(given: dict[str, Any]) -> None:
         found = f"xt is on {xt.device}, the network on {network.alpha_bar.device}"
         refuse(found, "one device", "Move both: model.to(device), xt.to(device).")
     null = network.null_class
-    within("y", given["y"], 0, null, f"0 … {null - 1}, or null_class = {null} for no class")
+    within("y", given["y"], (0, null), f"0 … {null - 1}, or null_class = {null} for no class")
 
 
 def checked(
@@ -361,7 +361,7 @@ def same_schedule(model: Any, process: Any) -> None:
 
 
 def sampling(
-    model: Any, process: Any, values: Any, guidance_scale: Any, precision: Any
+    model: Any, process: Any, values: Any, guidance_scale: Any, precision: Any = "auto"
 ) -> tuple[Tensor, Any]:
     """The labels as int64 (N,) on the process's device, and the null class, if one is needed."""
     same_schedule(model, process)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors.torch import load as load_tensors
@@ -37,7 +37,6 @@ from cdiff_helpers.training.storage import (
 )
 from cdiff_helpers.unet import ConditionalUNet
 
-T = TypeVar("T")
 STATEFUL = ("optimizer", "scheduler", "scaler")
 STOPS = (Interrupted, Diverged, OutOfMemory)  # what ends a run before its time
 CODE = ("diffusion.py", "unet.py", "data/loaders.py", "training/*.py")  # what decides a run
@@ -133,7 +132,8 @@ def load_checkpoint(
         weights = [load_tensors(contents[name]) for name in WEIGHT_FILES]
         # On the CPU, wherever it was saved; the optimizer moves its own to the model's device
         rest = torch.load(io.BytesIO(contents["state.pt"]), map_location="cpu", weights_only=True)
-        settings = known_settings(config, "training", TrainConfig)
+        refuse_unknown(config, "training", TrainConfig)
+        settings = TrainConfig(**config["training"])
         model = known_network(config, weights[0]) if model is None else model
         refuse_differences(config["model"], getattr(model, "config", config["model"]))
     state = state_class(model.to(device), settings)
@@ -172,8 +172,8 @@ def as_written(folder: Path) -> Iterator[None]:
         raise ValueError(f"the run in {folder} {how}: {error}") from error
 
 
-def known_settings(config: dict, part: str, constructor: Callable[..., T]) -> T:
-    """What a part of `config.json` makes; raises ValueError for settings of another version."""
+def refuse_unknown(config: dict, part: str, constructor: Callable) -> None:
+    """Raise ValueError with the settings that only another version of this package knows."""
     unknown = sorted(set(config[part]) - set(inspect.signature(constructor).parameters))
     if unknown:
         raise ValueError(
@@ -181,7 +181,6 @@ def known_settings(config: dict, part: str, constructor: Callable[..., T]) -> T:
             f"by {config.get('code', 'another version')}; this is {code_version()}. Install that "
             "version, or begin a run in another folder."
         )
-    return constructor(**config[part])
 
 
 def known_network(config: dict, weights: dict[str, Tensor]) -> ConditionalUNet:
@@ -193,11 +192,12 @@ def known_network(config: dict, weights: dict[str, Tensor]) -> ConditionalUNet:
     if network is None:
         found = "it is of another network than a ConditionalUNet"
         validation.refuse(found, "that network, too", "Call load_checkpoint(folder, model).")
+    refuse_unknown(config, "model", ConditionalUNet)
     validation.whole("num_steps", network["num_steps"], 1, MAX_STEPS)
     if len(network["channels"]) > len(weights):
         raise ValueError("channels has more levels than there are weights")
     with torch.device("meta"):  # the weights' shapes, without their memory
-        sizes = known_settings(config, "model", ConditionalUNet)
+        sizes = ConditionalUNet(**network)
     load_weights(sizes, weights, assign=True)
     return ConditionalUNet(**network)
 
