@@ -168,8 +168,11 @@ def as_written(folder: Path) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # json, safetensors, zip and pickle each have their own
-        how = "cannot go on" if type(error) is ValueError else "was not written by save_checkpoint"
-        raise ValueError(f"the run in {folder} {how}: {error}") from error
+        message = f"cannot go on: {error}"
+        if type(error) is not ValueError:
+            wrong = f"{type(error).__name__}: {error}"
+            message = f"was not written by save_checkpoint ({wrong}). Start one in another folder."
+        raise ValueError(f"the run in {folder} {message}") from error
 
 
 def refuse_unknown(config: dict, part: str, constructor: Callable) -> None:

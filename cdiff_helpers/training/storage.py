@@ -106,7 +106,7 @@ def read_newest(folder: Path, names: tuple[str, ...] = FILES) -> dict[str, bytes
         damaged += [(place / name).relative_to(folder).as_posix() for name in wrong]
     if not damaged:
         runs = f"Those of the notebooks are in {course_home() / 'runs'}."
-        raise FileNotFoundError(f"there is no run in {folder}; expected a training run's. {runs}")
+        raise FileNotFoundError(f"there is no run in {folder}; expected a folder with one. {runs}")
     found = f"the run in {folder} is damaged ({', '.join(damaged)})"
     validation.refuse(found, "files as they were written", "Start a new one in another folder.")
 
