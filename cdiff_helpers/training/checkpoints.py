@@ -23,18 +23,10 @@ from torch import Tensor, nn
 from cdiff_helpers import validation
 from cdiff_helpers.console import safe_print
 from cdiff_helpers.runtime import installed_version, pick_device
+from cdiff_helpers.training import storage
 from cdiff_helpers.training.interrupts import Interrupted, interrupts_held
 from cdiff_helpers.training.loop import Diverged, OutOfMemory, Step, check_finite, differences
 from cdiff_helpers.training.state import TrainConfig, TrainState, global_random, reseed
-from cdiff_helpers.training.storage import (
-    SAMPLED,
-    WEIGHT_FILES,
-    holds_run,
-    read_newest,
-    refuse_other_files,
-    replace_latest,
-    run_folder,
-)
 from cdiff_helpers.unet import ConditionalUNet
 
 STATEFUL = ("optimizer", "scheduler", "scaler")
@@ -50,11 +42,11 @@ def save_checkpoint(folder: str | Path, state: TrainState) -> None:
     under a run's names, and Diverged rather than save such a run; whatever was saved there stays.
     """
     check_finite(state)
-    folder, contents = run_folder(folder), checkpoint_bytes(state)
-    refuse_other_files(folder)
+    folder, contents = storage.run_folder(folder), checkpoint_bytes(state)
+    storage.refuse_other_files(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        replace_latest(folder, contents)
+        storage.replace_latest(folder, contents)
     except OSError as error:
         size = sum(map(len, contents.values())) / 1e6
         raise OSError(
@@ -125,11 +117,11 @@ def load_checkpoint(
     `state_class` of one's own makes the state. Raises FileNotFoundError where there is no run, and
     ValueError where it is damaged, of another network or of a newer version.
     """
-    folder, device = run_folder(folder), pick_device(str(device))
-    contents = read_newest(folder)
+    folder, device = storage.run_folder(folder), pick_device(str(device))
+    contents = storage.read_newest(folder)
     with as_written(folder):
         config, losses = (json.loads(contents[name]) for name in ("config.json", "losses.json"))
-        weights = [load_tensors(contents[name]) for name in WEIGHT_FILES]
+        weights = [load_tensors(contents[name]) for name in storage.WEIGHT_FILES]
         # On the CPU, wherever it was saved; the optimizer moves its own to the model's device
         rest = torch.load(io.BytesIO(contents["state.pt"]), map_location="cpu", weights_only=True)
         refuse_unknown(config, "training", TrainConfig)
@@ -151,8 +143,8 @@ def load_ema_model(folder: str | Path, device: str | torch.device = "cpu") -> Co
     Raises FileNotFoundError where they are not there, and ValueError where they are damaged or of
     another network.
     """
-    folder, device = run_folder(folder), pick_device(str(device))
-    contents = read_newest(folder, SAMPLED)
+    folder, device = storage.run_folder(folder), pick_device(str(device))
+    contents = storage.read_newest(folder, storage.SAMPLED)
     with as_written(folder):
         weights = load_tensors(contents["ema.safetensors"])
         model = known_network(json.loads(contents["config.json"]), weights)
@@ -270,8 +262,8 @@ def open_run(
     for another run, its differences named, or others' files there, and OSError where none can be.
     """
     validation.network(model)
-    folder, device = run_folder(folder), next(model.parameters()).device
-    if not holds_run(folder):
+    folder, device = storage.run_folder(folder), next(model.parameters()).device
+    if not storage.holds_run(folder):
         state = state_class(model, config)
         save_checkpoint(folder, state)  # a folder that cannot be written is found out now
         return state

@@ -60,27 +60,22 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
     config, generator, null_class = state.config, state.generator, state.model.null_class
     validation.same_schedule(state.model, process)
     process, loss_of = unchecked(process), unchecked(diffusion_loss)
+    options = {"time_distribution": config.time_distribution, "weighting": config.loss_weighting}
     for x0, y in batches(state, loader):
         learning_rate = float(state.scheduler.get_last_lr()[0])
         with one_update(state):
             y = drop_labels(y, config.label_drop, null_class=null_class, generator=generator)
             with autocast(state.device, config.precision):
-                loss = loss_of(
-                    state.forward,
-                    process,
-                    x0,
-                    y,
-                    generator,
-                    time_distribution=config.time_distribution,
-                    weighting=config.loss_weighting,
-                )
+                loss = loss_of(state.forward, process, x0, y, generator, **options)
             update(state, loss)
         yield Step(state.index - 1, state.losses[-1], learning_rate)
 
 
 def batches(state: TrainState, loader: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
     """The (x0, y) that are left of the run, on its device; afterwards its memory is given back."""
-    prepare(state, loader)
+    check_loader(state, loader)
+    state.network.train()
+    restore_global_random(state)
     left = max(state.config.num_updates - state.index, 0)
     for k, (x0, y) in enumerate(itertools.islice(endless(loader, state.index), left)):
         if k == 0 or y.device.type == "cpu":  # a GPU would be waited for
@@ -210,21 +205,15 @@ def warn_if_stuck(
         yield step
 
 
-def prepare(state: TrainState, loader: Any) -> None:
-    """Have the network learn, and a resumed run go on with its own data and random numbers.
-
-    Raises ValueError for a loader that has no batches, labels that the network has no class for,
-    or other batches than the run began with.
-    """
+def check_loader(state: TrainState, loader: Any) -> None:
+    """Raise ValueError for a loader without batches, of other ones than at first, or bad labels."""
     if not hasattr(loader, "__len__") or len(loader) < 1:
         found = f"the loader, {validation.format_value(loader)}, has no batches"
         remedy = "Is the data set empty? Make it with make_loader or ResidentLoader."
         validation.refuse(found, "at least one", remedy)
     if isinstance(labels := getattr(loader, "labels", None), Tensor):  # of all its batches
         check_labels(labels, state.model.null_class)
-    state.network.train()
     check_data_order(state, loader)
-    restore_global_random(state)
 
 
 def check_labels(y: Tensor, null_class: int) -> None:
