@@ -3,11 +3,10 @@
 Home: notebook 08. `torchrun --standalone --nproc_per_node=2 -m cdiff_helpers train --out …`
 """
 
-import contextlib
 import io
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,9 +15,10 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from cdiff_helpers import validation
 from cdiff_helpers.runtime import device_error, pick_device
 from cdiff_helpers.training import Interrupted, Step, TrainState, interrupts_held
-from cdiff_helpers.training.random_states import reseed
+from cdiff_helpers.training.state import reseed
 
 PATIENCE = timedelta(hours=2)  # for the slowest process: another machine may fetch the data yet
 
@@ -34,9 +34,9 @@ class Rank:
 
 @contextmanager
 def process_group(device: str = "auto") -> Iterator[Rank]:
-    """This process's rank among torchrun's while the block runs; without torchrun, 0 of 1.
+    """This process's rank among torchrun's, which takes the k-th GPU; without torchrun, 0 of 1.
 
-    Process k takes the k-th GPU where there is one. Only the first process prints.
+    Only the first process prints within the block.
     """
     if "LOCAL_RANK" not in os.environ:
         yield Rank(0, 1, pick_device(device))
@@ -48,7 +48,7 @@ def process_group(device: str = "auto") -> Iterator[Rank]:
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         first = dist.get_rank() == 0
-        with contextlib.nullcontext() if first else contextlib.redirect_stdout(io.StringIO()):
+        with nullcontext() if first else redirect_stdout(io.StringIO()):
             yield Rank(dist.get_rank(), dist.get_world_size(), chosen)
     finally:
         dist.destroy_process_group()
@@ -67,21 +67,17 @@ def main_process_first(rank: Rank) -> Iterator[None]:
 def average_gradients(state: TrainState, rank: Rank) -> None:
     """From now on each backward pass leaves the mean gradient of all processes.
 
-    Each draws random numbers of its own, so that no two add the same noise; they follow from the
-    seed, the process and the update alone, so that a resumed run draws those it would have drawn.
-    Raises ValueError where a batch cannot be shared evenly.
+    Each draws random numbers of its own, which follow from the seed, the process and the update
+    alone: a resumed run repeats them. Raises ValueError where a batch cannot be shared evenly.
     """
     if rank.count == 1:
         return
     if state.config.batch_size % rank.count:
-        raise ValueError(
-            f"batch_size is {state.config.batch_size}; expected a multiple of the "
-            f"{rank.count} processes, which share each batch. Change --batch-size."
-        )
-    devices = [rank.device] if rank.device.type == "cuda" else None
-    state.network = DistributedDataParallel(  # all buffers are constants: nothing to broadcast
-        state.model, device_ids=devices, broadcast_buffers=False
-    )
+        expected = f"a multiple of the {rank.count} processes, which share each batch"
+        found = f"batch_size is {state.config.batch_size}"
+        validation.refuse(found, expected, "Change --batch-size.")
+    # All buffers are constants: nothing to broadcast
+    state.network = DistributedDataParallel(state.model, broadcast_buffers=False)
     seed = state.config.seed
     state.before_update = lambda: reseed(state.generator, seed, rank.index, state.index)
     state.before_update()

@@ -1,5 +1,4 @@
-"""What every room refuses, in one voice: one meaning of "whole number", one range of seeds, images,
-timesteps, labels.
+"""What every room refuses, in one voice: one meaning of whole numbers, seeds, images and labels.
 
 Each function returns the value as the code needs it, such as a Python int for numpy's, or raises
 ValueError that names the value, what was expected and the remedy.
@@ -25,11 +24,20 @@ R = TypeVar("R")
 MAX_SEED = 2**63 - 1  # the largest that torch, DataLoader and numpy's SeedSequence all take
 SAME_SCHEDULE = 1e-4  # by which two ᾱ may differ: float32's rounding, and no other schedule
 IMAGES = ("x0", "xt", "x0_hat", "eps", "noise")  # arguments of these names are batches of images
+UNFIT = (TypeError, ValueError, RuntimeError, OverflowError)  # what conversions of misfits raise
 
 
 def refuse(found: str, expected: str, remedy: str = "") -> NoReturn:
     """Raise ValueError with a sentence: what was found, what was expected, what to do."""
     raise ValueError(f"{found}; expected {expected}. {remedy}".rstrip())
+
+
+def attempt(convert: Callable, *args: Any) -> Any:
+    """The converted value, or None for one that cannot be converted."""
+    try:
+        return convert(*args)
+    except UNFIT:
+        return None
 
 
 def format_value(value: object) -> str:
@@ -40,15 +48,19 @@ def format_value(value: object) -> str:
     return text if len(text) < 80 and "\n" not in text else f"a {type(value).__name__}"
 
 
-def whole(name: str, value: Any, low: int = 1, high: int | None = None, *, hint: str = "") -> int:
+def limits(low: float, high: float) -> str:
+    """A range, for a sentence; "" where there is none."""
+    if high < math.inf:
+        return f" from {low} to {high}"
+    return f" of at least {low}" if low > -math.inf else ""
+
+
+def whole(name: str, value: Any, low: int = 1, high: float = math.inf, *, hint: str = "") -> int:
     """The whole number as an int: Python's, numpy's or a 0-d tensor; True is none."""
-    try:
-        number = None if is_bool(value) or getattr(value, "ndim", None) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or number < low or (high is not None and number > high):
-        limits = f"of at least {low}" if high is None else f"from {low} to {high}"
-        refuse(f"{name} is {format_value(value)}", f"a whole number {limits}{hint}")
+    single = not is_bool(value) and not getattr(value, "ndim", None)
+    number = attempt(operator.index, value) if single else None
+    if number is None or not low <= number <= high:
+        refuse(f"{name} is {format_value(value)}", f"a whole number{limits(low, high)}{hint}")
     return number
 
 
@@ -59,12 +71,10 @@ def number(
     try:
         item = value.item() if isinstance(value, np.generic | np.ndarray | Tensor) else value
         fits = not is_bool(item) and math.isfinite(item) and low <= item <= high
-    except (TypeError, ValueError, RuntimeError, OverflowError):
+    except UNFIT:
         fits = False
     if not fits:
-        limits = "" if low == -math.inf else f" of at least {low:g}"
-        limits = limits if high == math.inf else f" from {low:g} to {high:g}"
-        refuse(f"{name} is {format_value(value)}", f"a finite number{limits}{hint}")
+        refuse(f"{name} is {format_value(value)}", f"a finite number{limits(low, high)}{hint}")
     return item
 
 
@@ -86,6 +96,41 @@ def widths(**values: Any) -> None:
         whole(name, value)
 
 
+def whole_numbers(name: str, values: Any, low: int, high: float, *, hint: str = "") -> list[int]:
+    """The whole numbers as ints, at least one, each from low to high."""
+    items = values.tolist() if isinstance(values, np.ndarray | Tensor) else values
+    if not isinstance(items, Sequence) or isinstance(items, str) or not items:
+        expected = f"at least one whole number, such as [{low}, {low}]{hint}"
+        refuse(f"{name} is {format_value(values)}", expected)
+    return [whole(name, item, low, high, hint=hint) for item in items]
+
+
+def falling(name: str, values: Any, num_steps: int) -> list[int]:
+    """The timesteps as a list, if they fall and lie in 0 … num_steps - 1."""
+    times = attempt(whole_numbers, name, values, 0, num_steps - 1)
+    if not times or sorted(set(times), reverse=True) != times:
+        expected = f"falling timesteps from {num_steps - 1} to 0, each once, or their number"
+        refuse(f"{name} is {format_value(values)}", expected)
+    return times
+
+
+def interval(pair: Any, num_steps: int) -> list[int]:
+    """The lowest and the highest timestep of a pair, [0, T - 1] for None."""
+    top = num_steps - 1
+    ends = [0, top] if pair is None else attempt(whole_numbers, "", pair, 0, top)
+    if not ends or len(ends) != 2 or ends[0] > ends[1]:
+        expected = f"(lowest, highest) with timesteps from 0 to {top}, or None for all"
+        refuse(f"guidance_interval is {format_value(pair)}", expected)
+    return ends
+
+
+def labels(values: Any, null_class: int | None = None) -> Tensor:
+    """The labels of images to be generated as int64 (N,), N at least 1, each at most null_class."""
+    high = math.inf if null_class is None else null_class
+    hint = "; data.class_indices(['cat']) gives those of names"
+    return torch.tensor(whole_numbers("labels", values, 0, high, hint=hint))
+
+
 def seed(value: Any, count: int = 1) -> int:
     """The seed as an int, from 0 so that seed + count - 1 is at most 2**63 - 1."""
     return whole("seed", value, 0, MAX_SEED + 1 - count)
@@ -103,153 +148,6 @@ def choice(name: str, value: Any, choices: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         refuse(f"{name} is {format_value(value)}", f"one of {', '.join(choices)}")
     return value
-
-
-def tensor(name: str, value: Any, remedy: str = "Try torch.as_tensor(…).") -> Tensor:
-    """The value, if it is a tensor."""
-    if not isinstance(value, Tensor):
-        refuse(f"{name} is {format_value(value)}", "a torch.Tensor", remedy)
-    return value
-
-
-def network(model: Any) -> Any:
-    """The network, if it has parameters to train and is no wrapper for many GPUs."""
-    if isinstance(model, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
-        remedy = "torchrun shares a batch among several GPUs: notebook 08 has the line."
-        refuse(f"model is a {type(model).__name__}", "the network itself, model.module", remedy)
-    if isinstance(model, type) or not any(True for _ in getattr(model, "parameters", list)()):
-        expected = "a network that has parameters, such as ConditionalUNet()"
-        refuse(f"model is {format_value(model)}", expected)
-    return model
-
-
-def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, which refuses what does not fit among the arguments that it names.
-
-    Images (`IMAGES`), timesteps `t` and `t_prev`, labels `y`, a `generator`, a `model` and its
-    `process`, which may be `self`. Loops that have checked them already call
-    `unchecked(function)`.
-    """
-    return guarded(function, fitting)
-
-
-def checked_network(forward: Callable[P, R]) -> Callable[P, R]:
-    """A ConditionalUNet's forward method, which refuses what does not fit the network."""
-    return guarded(forward, lambda given: network_inputs(**given))
-
-
-def guarded(function: Callable[P, R], check: Callable[[dict[str, Any]], None]) -> Callable[P, R]:
-    """The function behind a check of its arguments, which gets them by name."""
-    names = list(inspect.signature(function).parameters)
-
-    @wraps(function)
-    def guard(*args: P.args, **kwargs: P.kwargs) -> R:
-        check(dict(zip(names, args)) | kwargs)
-        return function(*args, **kwargs)
-
-    guard.unchecked = function  # type: ignore[attr-defined]
-    return guard
-
-
-def unchecked(thing: Any) -> Any:
-    """A function, a process or a network without its guards, for loops that have checked already.
-
-    An object is copied shallowly: it shares its tables and weights.
-    """
-    if hasattr(thing, "unchecked"):
-        return thing.unchecked
-    methods: dict[str, Any] = {name: getattr(type(thing), name, None) for name in dir(type(thing))}
-    methods = {name: method for name, method in methods.items() if hasattr(method, "unchecked")}
-    quick = copy.copy(thing) if methods else thing
-    for name, method in methods.items():
-        quick.__dict__[name] = method.unchecked.__get__(quick)
-    return quick
-
-
-def fitting(given: dict[str, Any]) -> None:
-    """Raise ValueError unless the arguments of these names fit each other (see `checked`)."""
-    if {"model", "process"} <= set(given):
-        same_schedule(given["model"], given["process"])
-    names = [name for name in given if name in IMAGES]
-    names = [name for name in names if name != "noise" or given[name] is not None]
-    x = float_images(names[0], given[names[0]]) if names else None
-    for name in names[1:]:
-        like(name, given[name], given[names[0]])
-    if x is not None and "t" in given:
-        timesteps(given["t"], x, getattr(given.get("self"), "num_steps", None))
-    if given.get("t_prev") is not None:
-        earlier(given["t_prev"], given["t"])
-    if "y" in given:
-        int64_labels(given["y"], tensor("y", given["y"]) if x is None else x)
-    if "null_class" in given and given.get("guidance_scale") != 1:
-        whole("null_class", given["null_class"], 0, hint=": model.null_class")
-    if "p" in given:
-        number("p", given["p"], 0, 1, hint=", a probability such as 0.1")
-    if "guidance_scale" in given:
-        number("guidance_scale", given["guidance_scale"])
-    generator = given.get("generator")
-    if generator is not None and not isinstance(generator, torch.Generator):
-        remedy = "Try torch.Generator().manual_seed(0)."
-        refuse(f"generator is {format_value(generator)}", "a torch.Generator", remedy)
-
-
-def float_images(name: str, x: Any) -> Tensor:
-    """The batch, if it holds floats."""
-    if not tensor(name, x).is_floating_point() or not x.ndim:
-        remedy = "Convert images with cdiff_helpers.data.to_model_range first."
-        refuse(f"{name} is {format_value(x)}", "a batch of floats in [-1, 1]", remedy)
-    return x
-
-
-def like(name: str, other: Any, x: Tensor) -> None:
-    """Raise ValueError unless the named tensor is of floats and shaped like the images x."""
-    same = isinstance(other, Tensor) and other.is_floating_point() and other.shape == x.shape
-    if not same or other.device != x.device:
-        expected = f"floats like the images', of shape {tuple(x.shape)} on {x.device}"
-        refuse(f"{name} is {format_value(other)}", expected)
-
-
-def timesteps(t: Any, x: Tensor, num_steps: int | None) -> None:
-    """Raise ValueError unless t holds one timestep in 0 … num_steps - 1 for each image of x."""
-    tensor("t", t)
-    if t.dtype != torch.int64 or t.shape != x.shape[:1] or t.device != x.device:
-        expected = f"one int64 timestep per image, shape ({len(x)},) on {x.device}"
-        refuse(f"t is {format_value(t)}", expected, f"Try torch.full(({len(x)},), 500).")
-    if num_steps and readable(t) and not 0 <= int(t.min()) <= int(t.max()) < num_steps:
-        remedy = f"Draw it with torch.randint(0, {num_steps}, …)."
-        refuse(f"t holds {span(t)}", f"0 … {num_steps - 1} (counted from 0)", remedy)
-
-
-def earlier(t_prev: Any, t: Tensor) -> None:
-    """Raise ValueError unless t_prev holds an earlier timestep, or -1, for each of t."""
-    if not isinstance(t_prev, Tensor) or (t_prev.dtype, t_prev.shape) != (t.dtype, t.shape):
-        expected = f"int64 timesteps of shape {tuple(t.shape)}, or None for t - 1"
-        refuse(f"t_prev is {format_value(t_prev)}", expected)
-    if readable(t) and not ((t_prev >= -1) & (t_prev < t)).all():
-        expected = "an earlier timestep for each, or -1 for the clean image"
-        refuse(f"t_prev is {t_prev.tolist()} for t = {t.tolist()}", expected)
-
-
-def images_in_unit_range(images: Any) -> Tensor:
-    """The images, if they are floats (N, 3, H, W) in [0, 1], N at least 1."""
-    if tensor("images", images).ndim != 4 or images.shape[1] != 3 or not images.numel():
-        remedy = "For a single image use image[None]."
-        refuse(f"images has shape {tuple(images.shape)}", "(N, 3, H, W) with N at least 1", remedy)
-    low, high = float(images.min()), float(images.max())
-    if not images.is_floating_point() or not 0 <= low <= high <= 1:
-        found = f"images has dtype {images.dtype} and lies in [{low:.3g}, {high:.3g}]"
-        remedy = "Use to_image_range(x) for the network's [-1, 1], images / 255 for uint8."
-        refuse(found, "floats in [0, 1]", remedy)
-    return images
-
-
-def whole_numbers(name: str, values: Any, low: int, high: int) -> list[int]:
-    """The whole numbers as ints, at least one, each from low to high."""
-    items = values.tolist() if isinstance(values, np.ndarray | Tensor) else values
-    if not isinstance(items, Sequence) or isinstance(items, str) or not items:
-        expected = f"at least one whole number, such as [{low}, {high}]"
-        refuse(f"{name} is {format_value(values)}", expected)
-    return [whole(name, item, low, high) for item in items]
 
 
 def names(name: str, values: Any, count: int) -> list[str]:
@@ -270,61 +168,163 @@ def frames(values: Any) -> Sequence:
     return values
 
 
-def int64_labels(y: Any, x: Tensor) -> None:
-    """Raise ValueError unless y holds one int64 label for each image of x."""
-    if tensor("y", y, "Try torch.tensor([3, 5]).").dtype != torch.int64 or y.shape != x.shape[:1]:
-        expected = f"one int64 class per image, shape ({len(x)},)"
-        refuse(f"y is {format_value(y)}", expected, f"Try torch.full(({len(x)},), 3).")
+def tensor(name: str, value: Any, remedy: str = "Try torch.as_tensor(…).") -> Tensor:
+    """The value, if it is a tensor."""
+    if not isinstance(value, Tensor):
+        refuse(f"{name} is {format_value(value)}", "a torch.Tensor", remedy)
+    return value
 
 
-def label_range(name: str, y: Tensor, null_class: int) -> None:
-    """Raise ValueError unless the labels y lie in 0 … null_class."""
-    if not 0 <= int(y.min()) <= int(y.max()) <= null_class:
-        expected = f"0 … {null_class - 1}, or null_class = {null_class} for no class"
-        refuse(f"{name} holds {span(y)}", expected)
+def images_in_unit_range(images: Any) -> Tensor:
+    """The images, if they are floats (N, 3, H, W) in [0, 1], N at least 1."""
+    if tensor("images", images).ndim != 4 or images.shape[1] != 3 or not images.numel():
+        remedy = "For a single image use image[None]."
+        refuse(f"images has shape {tuple(images.shape)}", "(N, 3, H, W) with N at least 1", remedy)
+    low, high = float(images.min()), float(images.max())
+    if not images.is_floating_point() or not 0 <= low <= high <= 1:
+        found = f"images has dtype {images.dtype} and lies in [{low:.3g}, {high:.3g}]"
+        remedy = "Use to_image_range(x) for the network's [-1, 1], images / 255 for uint8."
+        refuse(found, "floats in [0, 1]", remedy)
+    return images
 
 
-def span(x: Tensor) -> str:
-    """The lowest and the highest of whole numbers, in words."""
-    return f"values from {int(x.min())} to {int(x.max())}"
+def float_images(name: str, x: Any, like: Tensor | None = None) -> Tensor:
+    """The batch, if it holds floats, shaped like another one where that is given."""
+    if not isinstance(x, Tensor) or not x.is_floating_point() or not x.ndim:
+        remedy = "Convert images with cdiff_helpers.data.to_model_range first."
+        refuse(f"{name} is {format_value(x)}", "a batch of floats in [-1, 1]", remedy)
+    if like is not None and (x.shape, x.device) != (like.shape, like.device):
+        refuse(f"{name} is {format_value(x)}", f"the other images' {format_value(like)}")
+    return x
 
 
-def labels(values: Any, null_class: int | None = None) -> Tensor:
-    """The labels of images to be generated as int64 (N,), N at least 1, each at most null_class."""
-    expected = "at least one whole number per image, such as [3, 3, 5]"
-    try:
-        y = torch.as_tensor(np.asarray(values) if isinstance(values, Sequence) else values)
-        whole_numbers = not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)
-    except (TypeError, ValueError, RuntimeError):
-        remedy = "data.class_indices(['cat']) gives those of names."
-        refuse(f"labels is {format_value(values)}", expected, remedy)
-    if y.ndim != 1 or not len(y) or not whole_numbers:
-        refuse(f"labels has shape {tuple(y.shape)} and dtype {y.dtype}", expected)
-    if int(y.min()) < 0:
-        refuse(f"labels holds {span(y)}", "whole numbers of at least 0")
-    if null_class is not None:
-        label_range("labels", y, null_class)
-    return y.long()
+def one_per_image(name: str, values: Any, x: Tensor) -> Tensor:
+    """The values, if they are one int64 for each image of x, on the same device."""
+    typed = isinstance(values, Tensor) and values.dtype == torch.int64
+    if not typed or (values.shape, values.device) != (x.shape[:1], x.device):
+        expected = f"one int64 per image, shape ({len(x)},) on {x.device}"
+        refuse(f"{name} is {format_value(values)}", expected, f"Try torch.full(({len(x)},), 3).")
+    return values
 
 
-def readable(x: Tensor) -> bool:
-    """Whether a check may read the values of x: there are some, and nothing waits for them.
+def within(name: str, values: Tensor, ends: tuple[int, int | Tensor], expected: str) -> None:
+    """Raise ValueError unless the values lie between two ends, where a check may read them.
 
-    An accelerator's host would, where gather() raises instead; torch.compile and torch.export
-    have no values to show.
+    It may where there are some, and nothing waits for them: an accelerator's host would, where
+    gather() raises instead; torch.compile and torch.export have no values to show.
     """
-    return not torch.compiler.is_compiling() and x.device.type == "cpu" and x.numel() > 0
+    if torch.compiler.is_compiling() or values.device.type != "cpu" or not len(values):
+        return
+    if not ((values >= ends[0]) & (values <= ends[1])).all():
+        refuse(f"{name} holds values from {values.min()} to {values.max()}", expected)
+
+
+def timesteps(given: dict[str, Any], x: Tensor) -> None:
+    """Raise ValueError unless t and t_prev, if given, fit the images x and the process."""
+    t, num_steps = one_per_image("t", given["t"], x), getattr(given.get("self"), "num_steps", None)
+    if num_steps is not None:
+        within("t", t, (0, num_steps - 1), f"0 … {num_steps - 1} (counted from 0)")
+    if given.get("t_prev") is not None:
+        expected = "an earlier timestep for each, or -1 for the clean image"
+        within("t_prev", one_per_image("t_prev", given["t_prev"], x), (-1, t - 1), expected)
+
+
+def fitting(given: dict[str, Any]) -> None:
+    """Raise ValueError unless the arguments of these names fit each other (see `checked`)."""
+    if {"model", "process"} <= set(given):
+        same_schedule(given["model"], given["process"])
+    x = None
+    for name in (n for n in given if n in IMAGES and (n != "noise" or given[n] is not None)):
+        x = float_images(name, given[name], like=x)
+    if x is not None and "t" in given:
+        timesteps(given, x)
+    if "y" in given:
+        one_per_image("y", given["y"], tensor("y", given["y"]) if x is None else x)
+    if "null_class" in given and given.get("guidance_scale") != 1:
+        whole("null_class", given["null_class"], 0, hint=": model.null_class")
+    if "p" in given:
+        number("p", given["p"], 0, 1, hint=", a probability such as 0.1")
+    if "guidance_scale" in given:
+        number("guidance_scale", given["guidance_scale"])
+    generator = given.get("generator")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        remedy = "Try torch.Generator().manual_seed(0)."
+        refuse(f"generator is {format_value(generator)}", "a torch.Generator", remedy)
+
+
+def fitting_network(given: dict[str, Any]) -> None:
+    """Raise ValueError unless xt, t and y fit a ConditionalUNet, `self`, and each other."""
+    fitting(given)
+    network, xt = given["self"], given["xt"]
+    divisor = 2 ** len(network.config["channels"])
+    sizes = xt.shape[2:] if xt.ndim == 4 and xt.shape[1] == 3 else (0,)
+    if any(size % divisor or not size for size in sizes):
+        example = f"multiples of {divisor}, such as ({len(xt)}, 3, 32, 32)"
+        refuse(f"xt has shape {tuple(xt.shape)}", f"(B, 3, H, W) with H and W {example}")
+    if xt.device != network.alpha_bar.device:
+        found = f"xt is on {xt.device}, the network on {network.alpha_bar.device}"
+        refuse(found, "one device", "Move both: model.to(device), xt.to(device).")
+    null = network.null_class
+    within("y", given["y"], (0, null), f"0 … {null - 1}, or null_class = {null} for no class")
+
+
+def checked(
+    function: Callable[P, R], check: Callable[[dict[str, Any]], None] = fitting
+) -> Callable[P, R]:
+    """The function, which refuses what does not fit among the arguments that it names.
+
+    Images (`IMAGES`), timesteps `t` and `t_prev`, labels `y`, a `generator`, a `model` and its
+    `process`, which may be `self`. Loops that have checked them already call
+    `unchecked(function)`.
+    """
+    names = list(inspect.signature(function).parameters)
+
+    @wraps(function)
+    def guard(*args: P.args, **kwargs: P.kwargs) -> R:
+        check(dict(zip(names, args)) | kwargs)
+        return function(*args, **kwargs)
+
+    guard.unchecked = function  # type: ignore[attr-defined]
+    return guard
+
+
+def checked_network(forward: Callable[P, R]) -> Callable[P, R]:
+    """A ConditionalUNet's forward method, which refuses what does not fit the network."""
+    return checked(forward, fitting_network)
+
+
+def unchecked(thing: Any) -> Any:
+    """A function, a process or a network without its guards, for loops that have checked already.
+
+    An object is copied shallowly: it shares its tables and weights.
+    """
+    if hasattr(thing, "unchecked"):
+        return thing.unchecked
+    methods: dict[str, Any] = {name: getattr(type(thing), name, None) for name in dir(type(thing))}
+    guarded = {name: m.unchecked for name, m in methods.items() if hasattr(m, "unchecked")}
+    quick = copy.copy(thing) if guarded else thing
+    for name, method in guarded.items():
+        quick.__dict__[name] = method.__get__(quick)
+    return quick
+
+
+def network(model: Any) -> Any:
+    """The network, if it has parameters to train and is no wrapper for many GPUs."""
+    if isinstance(model, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+        remedy = "torchrun shares a batch among several GPUs: notebook 08 has the line."
+        refuse(f"model is a {type(model).__name__}", "the network itself, model.module", remedy)
+    if isinstance(model, type) or not list(getattr(model, "parameters", list)()):
+        expected = "a network that has parameters, such as ConditionalUNet()"
+        refuse(f"model is {format_value(model)}", expected)
+    return model
 
 
 def table(name: str, values: Any, num_steps: int, remedy: str = "") -> Tensor:
     """The schedule's table as float64 (T,) on the CPU, each entry inside (0, 1)."""
-    try:
-        entries = torch.as_tensor(values, device="cpu").detach().double()
-    except (TypeError, ValueError, RuntimeError):
-        refuse(f"{name} is {format_value(values)}", f"{num_steps} numbers in (0, 1)")
-    if entries.shape != (num_steps,):
-        expected = f"({num_steps},), one entry per step, as num_steps={num_steps} says"
-        refuse(f"{name} has shape {tuple(entries.shape)}", expected)
+    entries = attempt(lambda: torch.as_tensor(values, device="cpu").detach().double())
+    if entries is None or entries.shape != (num_steps,):
+        expected = f"{num_steps} numbers, one per step, as num_steps={num_steps} says"
+        refuse(f"{name} is {format_value(values)}", expected)
     if not bool(((entries > 0) & (entries < 1)).all()):
         found = f"{name} lies in [{entries.min():.4g}, {entries.max():.4g}]"
         refuse(found, "each entry inside (0, 1)", remedy)
@@ -361,7 +361,7 @@ def same_schedule(model: Any, process: Any) -> None:
 
 
 def sampling(
-    model: Any, process: Any, values: Any, *, guidance_scale: Any, precision: Any
+    model: Any, process: Any, values: Any, guidance_scale: Any, precision: Any = "auto"
 ) -> tuple[Tensor, Any]:
     """The labels as int64 (N,) on the process's device, and the null class, if one is needed."""
     same_schedule(model, process)
@@ -376,43 +376,16 @@ def sampling(
     device = process.alpha_bar.device
     parameter = next(iter(getattr(model, "parameters", tuple)()), None)
     if parameter is not None and parameter.device != device:
-        remedy = "Move both: model.to(device), process.to(device)."
         found = f"the model is on {parameter.device}, the process on {device}"
-        refuse(found, "one device", remedy)
+        refuse(found, "one device", "Move both: model.to(device), process.to(device).")
     return y.to(device), None if guidance_scale == 1 else model.null_class
-
-
-def interval(pair: Any, num_steps: int) -> tuple[int, int]:
-    """The lowest and the highest timestep of a pair, (0, T - 1) for None."""
-    try:
-        low, high = (0, num_steps - 1) if pair is None else pair
-        high = whole("the highest", high, 0, num_steps - 1)
-        return whole("the lowest", low, 0, high), high
-    except (TypeError, ValueError):
-        expected = f"(lowest, highest) with timesteps from 0 to {num_steps - 1}, or None for all"
-        refuse(f"guidance_interval is {format_value(pair)}", expected)
-
-
-def falling(name: str, values: Any, num_steps: int) -> list[int]:
-    """The timesteps as a list, if they fall and lie in 0 … num_steps - 1."""
-    try:
-        times = [whole(name, t, 0, num_steps - 1) for t in values]
-    except ValueError:
-        times = []
-    if not times or sorted(set(times), reverse=True) != times:
-        expected = f"falling timesteps from {num_steps - 1} to 0, each once, or their number"
-        refuse(f"{name} is {format_value(values)}", expected)
-    return times
 
 
 def network_sizes(
     num_classes: Any, num_steps: Any, channels: Any, emb_dim: Any, alpha_bar: Any = None
 ) -> dict[str, Any]:
     """A ConditionalUNet's arguments as plain numbers and lists; "alpha_bar" only if not None."""
-    try:
-        levels = [multiple("channels", c, 4) for c in channels]
-    except (TypeError, ValueError):
-        levels = []
+    levels = attempt(lambda: [multiple("channels", width, 4) for width in channels])
     if not levels:
         expected = "one width per level, each a multiple of 4, such as (64, 96, 128)"
         refuse(f"channels is {format_value(channels)}", expected)
@@ -426,23 +399,3 @@ def network_sizes(
     if (entries.diff() >= 0).any():
         refuse("alpha_bar rises", "a table that falls, such as process.alpha_bar")
     return sizes | {"alpha_bar": entries.tolist()}
-
-
-def network_inputs(self: Any, xt: Any, t: Any, y: Any) -> None:
-    """Raise ValueError unless xt, t and y fit a ConditionalUNet and each other."""
-    timesteps(t, float_images("xt", xt), self.num_steps)
-    divisor = 2 ** len(self.config["channels"])
-    sizes = xt.shape[2:] if xt.ndim == 4 and xt.shape[1] == 3 else (0,)
-    if any(size % divisor or not size for size in sizes):
-        expected = (
-            f"(B, 3, H, W) with H and W multiples of {divisor}, such as ({len(xt)}, 3, 32, 32)"
-        )
-        refuse(f"xt has shape {tuple(xt.shape)}", expected)
-    if xt.device != self.alpha_bar.device:
-        remedy = "Move both: model.to(device), xt.to(device)."
-        refuse(
-            f"xt is on {xt.device}, the network on {self.alpha_bar.device}", "one device", remedy
-        )
-    int64_labels(y, xt)
-    if readable(y):
-        label_range("y", y, self.null_class)

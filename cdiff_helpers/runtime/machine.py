@@ -12,7 +12,7 @@ import torch
 
 from cdiff_helpers import validation
 from cdiff_helpers.console import safe_print
-from cdiff_helpers.defaults import PRECISIONS, PRESETS, Preset
+from cdiff_helpers.defaults import PRESETS, Preset
 
 STEP_BYTES = 4.55 * 2**30 / 512  # of the card's memory, per image of a training step: on an H200
 STEP_SHARE = 0.8  # of the memory that a batch may take: the driver and a desktop want some
@@ -139,10 +139,8 @@ def runs_folder() -> Path:
 def autocast_dtype(device: torch.device, precision: str = "auto") -> torch.dtype | None:
     """The forward pass's number format: None for float32.
 
-    bfloat16 where the device computes in it, float16 on older CUDA devices. Raises ValueError for
-    another precision than "auto" and "float32".
+    bfloat16 where the device computes in it, float16 on older CUDA devices.
     """
-    validation.choice("precision", precision, PRECISIONS)
     if precision == "float32" or device.type == "mps":
         return None
     if device.type == "cuda":

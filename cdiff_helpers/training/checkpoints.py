@@ -23,19 +23,10 @@ from torch import Tensor, nn
 from cdiff_helpers import validation
 from cdiff_helpers.console import safe_print
 from cdiff_helpers.runtime import installed_version, pick_device
+from cdiff_helpers.training import storage
 from cdiff_helpers.training.interrupts import Interrupted, interrupts_held
 from cdiff_helpers.training.loop import Diverged, OutOfMemory, Step, check_finite, differences
-from cdiff_helpers.training.random_states import global_random, reseed
-from cdiff_helpers.training.state import TrainConfig, TrainState
-from cdiff_helpers.training.storage import (
-    SAMPLED,
-    WEIGHT_FILES,
-    holds_run,
-    read_newest,
-    refuse_other_files,
-    replace_latest,
-    run_folder,
-)
+from cdiff_helpers.training.state import TrainConfig, TrainState, global_random, reseed
 from cdiff_helpers.unet import ConditionalUNet
 
 STATEFUL = ("optimizer", "scheduler", "scaler")
@@ -47,22 +38,20 @@ MAX_STEPS = 100_000  # of a saved network: a hundred times DDPM's, whose tables 
 def save_checkpoint(folder: str | Path, state: TrainState) -> None:
     """Save the run as `latest` in a folder, made where it is missing, and keep the one before.
 
-    A checkpoint is `config.json`, `losses.json`, `model.safetensors`, `ema.safetensors`, `state.pt`
-    (optimizer, schedule, scaler, random states, data order) and `SHA256SUMS`. Raises OSError for a
-    folder that cannot be written, ValueError for one that holds other files under these names, and
-    Diverged rather than save such a run; whatever was saved there stays as it was.
+    Raises OSError for a folder that cannot be written, ValueError for one that holds other files
+    under a run's names, and Diverged rather than save such a run; whatever was saved there stays.
     """
     check_finite(state)
-    folder, contents = run_folder(folder), checkpoint_bytes(state)
-    refuse_other_files(folder)
+    folder, contents = storage.run_folder(folder), checkpoint_bytes(state)
+    storage.refuse_other_files(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        replace_latest(folder, contents)
+        storage.replace_latest(folder, contents)
     except OSError as error:
         size = sum(map(len, contents.values())) / 1e6
         raise OSError(
-            f"the run could not be saved in {folder} ({error.strerror or error}); expected a "
-            f"folder that can be written, with {3 * size:.0f} MB free. Choose another folder, or "
+            f"the run could not be saved in {folder} ({error.strerror or error}); expected "
+            f"{3 * size:.0f} MB free in a folder that can be written. Choose another folder, or "
             "make room: what was saved there before is whole."
         ) from error
     state.saved_index = state.index
@@ -70,12 +59,13 @@ def save_checkpoint(folder: str | Path, state: TrainState) -> None:
 
 def checkpoint_bytes(state: TrainState) -> dict[str, bytes]:
     """The contents of a checkpoint's files, by their names."""
-    config = {"training": plain_settings(asdict(state.config)), "code": code_version()}
-    config["model"] = plain_settings(getattr(state.model, "config", None))
+    model = plain_settings(getattr(state.model, "config", None))
+    training = plain_settings(asdict(state.config))
+    config = {"training": training, "code": code_version(), "model": model}
     rest = {name: getattr(state, name).state_dict() for name in STATEFUL}
-    rest |= {"index": state.index, "generator": state.generator.get_state()}
-    rest |= {"ema_updates": getattr(state.ema, "num_updates", state.index)}
-    rest |= {"data_order": state.data_order, "global_random": global_random()}
+    rest |= {"index": state.index, "ema_updates": getattr(state.ema, "num_updates", state.index)}
+    rest |= {"generator": state.generator.get_state(), "global_random": global_random()}
+    rest |= {"data_order": state.data_order}
     buffer = io.BytesIO()
     torch.save(rest, buffer)
     return {
@@ -89,9 +79,8 @@ def checkpoint_bytes(state: TrainState) -> dict[str, bytes]:
 
 def plain_settings(settings: Any) -> dict | None:
     """Settings as JSON gives them back, numpy's numbers as Python's; None where it is no dict."""
-    if not isinstance(settings, dict):
-        return None
-    return json.loads(json.dumps(settings, default=lambda v: getattr(v, "tolist", v.__str__)()))
+    text = json.dumps(settings, default=lambda value: getattr(value, "tolist", value.__str__)())
+    return json.loads(text) if isinstance(settings, dict) else None
 
 
 def tensor_bytes(model: nn.Module, index: int) -> bytes:
@@ -128,24 +117,21 @@ def load_checkpoint(
     `state_class` of one's own makes the state. Raises FileNotFoundError where there is no run, and
     ValueError where it is damaged, of another network or of a newer version.
     """
-    folder, device = run_folder(folder), pick_device(str(device))
-    contents = read_newest(folder)
+    folder, device = storage.run_folder(folder), pick_device(str(device))
+    contents = storage.read_newest(folder)
     with as_written(folder):
         config, losses = (json.loads(contents[name]) for name in ("config.json", "losses.json"))
-        weights = [load_tensors(contents[name]) for name in WEIGHT_FILES]
+        weights = [load_tensors(contents[name]) for name in storage.WEIGHT_FILES]
         # On the CPU, wherever it was saved; the optimizer moves its own to the model's device
         rest = torch.load(io.BytesIO(contents["state.pt"]), map_location="cpu", weights_only=True)
-        network = config["model"] and dict(config["model"])
-    refuse_unknown(folder, config, "training", TrainConfig)
-    with as_written(folder):
+        refuse_unknown(config, "training", TrainConfig)
         settings = TrainConfig(**config["training"])
-        check_losses(losses, rest["index"], settings.num_updates)
-    model = known_network(folder, config, weights[0]) if model is None else model
-    refuse_differences(folder, network, getattr(model, "config", network))
+        model = known_network(config, weights[0]) if model is None else model
+        refuse_differences(config["model"], getattr(model, "config", config["model"]))
     state = state_class(model.to(device), settings)
-    for each, tensors in zip((state.model, state.ema.model), weights):
-        load_weights(folder, each, tensors)
     with as_written(folder):
+        for each, tensors in zip((state.model, state.ema.model), weights):
+            load_weights(each, tensors)
         restore(state, rest, losses)
     return state
 
@@ -157,111 +143,89 @@ def load_ema_model(folder: str | Path, device: str | torch.device = "cpu") -> Co
     Raises FileNotFoundError where they are not there, and ValueError where they are damaged or of
     another network.
     """
-    folder, device = run_folder(folder), pick_device(str(device))
-    contents = read_newest(folder, SAMPLED)
+    folder, device = storage.run_folder(folder), pick_device(str(device))
+    contents = storage.read_newest(folder, storage.SAMPLED)
     with as_written(folder):
-        config = json.loads(contents["config.json"])
         weights = load_tensors(contents["ema.safetensors"])
-    model = known_network(folder, config, weights)
-    load_weights(folder, model, weights)
+        model = known_network(json.loads(contents["config.json"]), weights)
+        load_weights(model, weights)
     return model.to(device).eval().requires_grad_(False)
 
 
 @contextmanager
 def as_written(folder: Path) -> Iterator[None]:
-    """Within this block whatever cannot be read is not as save_checkpoint writes it: ValueError."""
+    """Within this block whatever is refused or cannot be read is a ValueError with the folder."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # json, safetensors, zip and pickle each have their own
-        raise ValueError(
-            f"the run in {folder} was not written by save_checkpoint ({type(error).__name__}: "
-            f"{error}); it cannot go on. Start a new one in another folder."
-        ) from error
+        message = f"cannot go on: {error}"
+        if type(error) is not ValueError:
+            wrong = f"{type(error).__name__}: {error}"
+            message = f"was not written by save_checkpoint ({wrong}). Start one in another folder."
+        raise ValueError(f"the run in {folder} {message}") from error
 
 
-def refuse_unknown(folder: Path, config: dict, part: str, constructor: Any) -> None:
+def refuse_unknown(config: dict, part: str, constructor: Callable) -> None:
     """Raise ValueError with the settings that only another version of this package knows."""
-    with as_written(folder):
-        unknown = sorted(set(config[part]) - set(inspect.signature(constructor).parameters))
+    unknown = sorted(set(config[part]) - set(inspect.signature(constructor).parameters))
     if unknown:
         raise ValueError(
-            f"the run in {folder} has settings that this version does not know "
-            f"({', '.join(unknown)}). It was saved by {config.get('code', 'another version')}; "
-            f"this is {code_version()}. Install that version, or begin a run in another folder."
+            f"it has settings that this version does not know ({', '.join(unknown)}). It was saved "
+            f"by {config.get('code', 'another version')}; this is {code_version()}. Install that "
+            "version, or begin a run in another folder."
         )
 
 
-def check_losses(losses: list[float], index: int, num_updates: int) -> None:
-    """Raise ValueError unless there is one finite loss for each of the updates done."""
-    validation.whole("index", index, 0, num_updates)
-    if len(losses) != index or not torch.tensor(losses).isfinite().all():
-        raise ValueError(f"losses.json holds {len(losses)}; expected {index} finite numbers")
-
-
-def known_network(folder: Path, config: dict, weights: dict[str, Tensor]) -> ConditionalUNet:
+def known_network(config: dict, weights: dict[str, Tensor]) -> ConditionalUNet:
     """A run's ConditionalUNet with fresh weights, whose sizes are those of the saved ones.
 
-    Nothing is allocated before that is known: a stranger's `config.json` can name any size. Raises
-    ValueError for another kind of network, and for settings that do not fit the weights.
+    Nothing is allocated before that is known: a stranger's `config.json` can name any size.
     """
-    with as_written(folder):
-        network = config["model"]
+    network = config["model"]
     if network is None:
-        raise ValueError(
-            f"the run in {folder} is of another network than a ConditionalUNet; expected to be "
-            "given one to put its weights into. Call load_checkpoint(folder, model)."
-        )
-    refuse_unknown(folder, config, "model", ConditionalUNet)
-    with as_written(folder):
-        num_steps = validation.whole("num_steps", network["num_steps"], 1, MAX_STEPS)
-        if len(network.get("alpha_bar") or range(num_steps)) != num_steps:
-            raise ValueError(f"alpha_bar does not have num_steps={num_steps} entries")
-        if len(network["channels"]) > len(weights):
-            raise ValueError("channels has more levels than there are weights")
-        shaping = {name: value for name, value in network.items() if name != "alpha_bar"}
-        with torch.device("meta"):  # the weights' shapes, without their memory
-            sizes = ConditionalUNet(**shaping)
-    load_weights(folder, sizes, weights, assign=True)
-    with as_written(folder):
-        return ConditionalUNet(**network)
+        found = "it is of another network than a ConditionalUNet"
+        validation.refuse(found, "that network, too", "Call load_checkpoint(folder, model).")
+    refuse_unknown(config, "model", ConditionalUNet)
+    validation.whole("num_steps", network["num_steps"], 1, MAX_STEPS)
+    if len(network["channels"]) > len(weights):
+        raise ValueError("channels has more levels than there are weights")
+    with torch.device("meta"):  # the weights' shapes, without their memory
+        sizes = ConditionalUNet(**network)
+    load_weights(sizes, weights, assign=True)
+    return ConditionalUNet(**network)
 
 
-def refuse_differences(folder: Path, saved: dict | None, asked: Any) -> None:
+def refuse_differences(saved: dict | None, asked: Any) -> None:
     """Raise ValueError with each setting in which a saved run differs from what is asked for."""
     if different := differences(plain_settings(asked) or {}, plain_settings(saved) or {}):
-        raise ValueError(
-            f"the run in {folder} is another one ({different}); expected the settings it was begun "
-            "with. Use those to go on, or take another folder for a new run."
-        )
+        expected = "the settings it was begun with, or another folder for a new run"
+        validation.refuse(f"it is another one ({different})", expected)
 
 
-def load_weights(
-    folder: Path, model: nn.Module, weights: dict[str, Tensor], *, assign: bool = False
-) -> None:
+def load_weights(model: nn.Module, weights: dict[str, Tensor], *, assign: bool = False) -> None:
     """Put a run's weights into the network; raise ValueError where they do not fit."""
     names = {plain(name): name for name in model.state_dict()}
     weights = {names.get(plain(name), name): values for name, values in weights.items()}
-    parameters = {name for name, _ in model.named_parameters()}  # a buffer may hold infinity
-    broken = [n for n, values in weights.items() if n in parameters and not values.isfinite().all()]
-    if broken:
-        raise ValueError(
-            f"the weights in {folder} are not all finite numbers ({broken[0]}); expected those of "
-            "a run that has not diverged. Start a new one in another folder."
-        )
+    for name, _ in model.named_parameters():  # a buffer may hold infinity
+        if name in weights and not weights[name].isfinite().all():
+            found = f"its weights are not all finite numbers ({name})"
+            validation.refuse(found, "those of a run that has not diverged", "Start a new one.")
     try:
         model.load_state_dict(weights, assign=assign)
     except RuntimeError as error:
-        first = str(error).split("\n\t")[1] if "\n\t" in str(error) else str(error)
-        raise ValueError(
-            f"the weights in {folder} are of another network ({first.strip()}); expected those "
-            f"of a {type(model).__name__} with these sizes. Load them into their own network."
-        ) from error
+        first = str(error).partition("\n\t")[2].partition("\n")[0]
+        expected = f"those of a {type(model).__name__} with these sizes"
+        validation.refuse(f"its weights are of another network ({first})", expected)
 
 
 def restore(state: TrainState, rest: dict, losses: list[float]) -> None:
     """Put the rest of a checkpoint into the state, whatever device and precision it is from."""
+    state.index = validation.whole("index", rest["index"], 0, state.config.num_updates)
+    if len(losses) != state.index or not torch.tensor(losses).isfinite().all():
+        validation.refuse(f"losses.json holds {len(losses)}", f"{state.index} finite numbers")
+    state.loss_record[: state.index] = torch.tensor(losses)
     here, there = state.optimizer.state_dict(), rest["optimizer"]
     for parameter, moments in zip(state.model.parameters(), there["state"].values()):
         if any(value.ndim and value.shape != parameter.shape for value in moments.values()):
@@ -272,11 +236,9 @@ def restore(state: TrainState, rest: dict, losses: list[float]) -> None:
     state.scheduler.load_state_dict(rest["scheduler"])
     if rest["scaler"]:  # empty where the forward pass was not in float16
         state.scaler.load_state_dict(rest["scaler"])
-    state.index, state.ema.num_updates = rest["index"], rest["ema_updates"]
-    restore_generator(state, rest["generator"])
+    state.saved_index, state.ema.num_updates = state.index, rest["ema_updates"]
     state.data_order, state.global_random = rest["data_order"], rest["global_random"]
-    state.loss_record[: state.index] = torch.tensor(losses)
-    state.saved_index = state.index
+    restore_generator(state, rest["generator"])
 
 
 def restore_generator(state: TrainState, saved: Tensor) -> None:
@@ -297,19 +259,19 @@ def open_run(
     """The run in the folder, ready to go on, or a new one, saved at once: for a cell run twice.
 
     The model's weights become the run's; `state_class` as in `load_checkpoint`. Raises ValueError
-    naming each setting in which the run there differs, or files of others under a run's names, and
-    OSError for a folder that cannot be written.
+    for another run, its differences named, or others' files there, and OSError where none can be.
     """
     validation.network(model)
-    folder, device = run_folder(folder), next(model.parameters()).device
-    if not holds_run(folder):
+    folder, device = storage.run_folder(folder), next(model.parameters()).device
+    if not storage.holds_run(folder):
         state = state_class(model, config)
         save_checkpoint(folder, state)  # a folder that cannot be written is found out now
         return state
     state = load_checkpoint(folder, model, device, state_class=state_class)
     asked = asdict(config)
     saved = {name: getattr(state.config, name, None) for name in asked}
-    refuse_differences(folder, saved | {"cuda_graphs": asked.get("cuda_graphs")}, asked)
+    with as_written(folder):
+        refuse_differences(saved | {"cuda_graphs": asked.get("cuda_graphs")}, asked)
     state.config = config  # its way of computing may be another one
     end = " It is finished." if state.index >= config.num_updates else ""
     safe_print(f"{folder} holds this run, {state.index} of {config.num_updates} updates done.{end}")
@@ -324,10 +286,8 @@ def extended(state: TrainState, num_updates: int) -> TrainState:
     """
     num_updates, done = validation.whole("num_updates", num_updates), state.config.num_updates
     if state.index < done:
-        raise ValueError(
-            f"the run has done {state.index} of {done} updates; expected a finished one. Resume it "
-            "to its end first."
-        )
+        found = f"the run has done {state.index} of {done} updates"
+        validation.refuse(found, "a finished one", "Resume it to its end first.")
     config = replace(state.config, num_updates=done + num_updates, cycle_start=done)
     new = TrainState(state.model, config)
     rates = new.optimizer.state_dict()["param_groups"]
@@ -374,7 +334,7 @@ def checkpointed(
 def with_resume_hint(
     stop: BaseException, folder: str | Path, state: TrainState, go_on: str
 ) -> BaseException:
-    """The same exception; it also says what is saved in the folder and how to go on from there."""
+    """The same exception, which also says what is saved in the folder and how to go on."""
     if isinstance(stop, Interrupted):
         done = f"{state.index} of {state.config.num_updates} updates"
         stop.args = (f"the run is saved in {folder} after {done}; {go_on} to go on",)

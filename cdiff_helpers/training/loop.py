@@ -1,10 +1,8 @@
-"""The loop: one update after the other, each whole or not at all.
-
-DDPM (arXiv:2006.11239), algorithm 1.
-"""
+"""The loop: one update after the other, each whole or not at all."""
 
 import copy
 import itertools
+import math
 import reprlib
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -19,12 +17,16 @@ from cdiff_helpers import runtime, validation
 from cdiff_helpers.console import safe_print
 from cdiff_helpers.diffusion import DiffusionProcess
 from cdiff_helpers.training.losses import diffusion_loss, drop_labels
-from cdiff_helpers.training.random_states import restore_global_random
-from cdiff_helpers.training.state import TrainState
+from cdiff_helpers.training.state import TrainState, restore_global_random
 
 LOOK_EVERY = 20  # updates on a GPU, which has to finish its work before it can be asked
 SETTLED = 50  # updates before which a loss says nothing about a run, however short its warm-up
 HARDLY = 0.8  # of the loss at the beginning: a run above it has hardly learned anything
+HARDLY_LEARNED = (
+    "After {updates} updates the loss is {now:.2f}, at the beginning it was {first:.2f}: the "
+    "network has hardly learned. Look for a learning rate far too high or too low, images that are "
+    "not in [-1, 1], gradients that do not reach the weights, or noise drawn twice."
+)
 # What a full memory is called by CUDA and MPS, by the CPU, and by cuBLAS and cuDNN
 FULL = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
 
@@ -56,30 +58,26 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
     config, generator, null_class = state.config, state.generator, state.model.null_class
     validation.same_schedule(state.model, process)
     process, loss_of = validation.unchecked(process), validation.unchecked(diffusion_loss)
+    options = {"time_distribution": config.time_distribution, "weighting": config.loss_weighting}
     for x0, y in batches(state, loader):
         learning_rate = float(state.scheduler.get_last_lr()[0])
         with one_update(state):
             y = drop_labels(y, config.label_drop, null_class=null_class, generator=generator)
             with runtime.autocast(state.device, config.precision):
-                loss = loss_of(
-                    state.forward,
-                    process,
-                    x0,
-                    y,
-                    generator,
-                    time_distribution=config.time_distribution,
-                    weighting=config.loss_weighting,
-                )
+                loss = loss_of(state.forward, process, x0, y, generator, **options)
             update(state, loss)
         yield Step(state.index - 1, state.losses[-1], learning_rate)
 
 
 def batches(state: TrainState, loader: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
     """The (x0, y) that are left of the run, on its device; afterwards its memory is given back."""
-    prepare(state, loader)
+    check_loader(state, loader)
+    state.network.train()
+    restore_global_random(state)
     left = max(state.config.num_updates - state.index, 0)
     for k, (x0, y) in enumerate(itertools.islice(endless(loader, state.index), left)):
-        check_labels(y, state.model.null_class, wait=k == 0)
+        if k == 0 or y.device.type == "cpu":  # a GPU would be waited for
+            check_labels(y, state.model.null_class)
         x0, y = x0.to(state.device), y.to(state.device)
         if k == 0:
             state.forward = forward_pass(state, x0)
@@ -132,18 +130,12 @@ def update(state: TrainState, loss: Tensor) -> None:
 
 @contextmanager
 def one_update(state: TrainState) -> Iterator[None]:
-    """The block is one update: `state.whole` is False within it, and after one that failed."""
+    """The block is one update: `state.whole` is False within it, and after one that failed.
+
+    Raises OutOfMemory, which names the batch size to try, where the device is full.
+    """
     state.whole = False
     state.before_update()
-    with full_memory_explained(state):
-        yield
-    state.index += 1
-    state.whole = True
-
-
-@contextmanager
-def full_memory_explained(state: TrainState) -> Iterator[None]:
-    """Raise OutOfMemory, which names the batch size to try, where the device is full."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -152,20 +144,22 @@ def full_memory_explained(state: TrainState) -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
         state.optimizer.zero_grad(set_to_none=True)
         raise OutOfMemory(full_memory_message(state)) from None
+    state.index += 1
+    state.whole = True
 
 
 def full_memory_message(state: TrainState) -> str:
     """What to do where a batch does not fit."""
-    size, device, room = state.config.batch_size, state.device, ""
-    if device.type == "cuda":
+    size, room = state.config.batch_size, ""
+    if state.device.type == "cuda":
         torch.cuda.empty_cache()
-        free, total = (n / 2**30 for n in torch.cuda.mem_get_info(device))
+        free, total = (n / 2**30 for n in torch.cuda.mem_get_info(state.device))
         room = f" (now {free:.1f} of {total:.1f} GiB are free)"
-    smaller = 2 ** ((size - 1).bit_length() - 1) if size > 1 else 1  # the power of two below
+    smaller = 2 ** max((size - 1).bit_length() - 1, 0)  # the power of two below
     return (
-        f"the memory of {device} does not hold a batch of {size} images{room}; expected one that "
-        f"fits. Begin a run in another folder with batch_size={smaller} (--batch-size {smaller}), "
-        "and close other notebooks that use the device."
+        f"the memory of {state.device} does not hold a batch of {size} images{room}; expected one "
+        f"that fits. Begin a run in another folder with batch_size={smaller} (--batch-size "
+        f"{smaller}), and close other notebooks that use the device."
     )
 
 
@@ -185,15 +179,14 @@ def check_finite(state: TrainState) -> None:
     if state.finite:
         return
     state.whole = False
-    settings, losses = state.config, state.loss_record[: state.index + 1].cpu()
+    losses, rate = state.loss_record[: state.index + 1].tolist(), state.config.learning_rate
     place = f"a gradient is not finite near update {state.index}"
-    if len(broken := (~losses.isfinite()).nonzero()):
-        place = f"the loss is {losses[broken[0]].item()} at update {broken[0].item()}"
+    if broken := [k for k, loss in enumerate(losses) if not math.isfinite(loss)]:
+        place = f"the loss is {losses[broken[0]]} at update {broken[0]}"
     raise Diverged(
         f"{place}; expected finite numbers, and nothing mends a run after this. Begin one in "
-        f"another folder with a lower learning_rate ({settings.learning_rate / 10:.0e}, say, for "
-        f"{settings.learning_rate:.0e}), a max_grad_norm below {settings.max_grad_norm:g}, or "
-        'precision="float32".'
+        f"another folder with a lower learning_rate ({rate / 10:.0e}, say, for {rate:.0e}), a "
+        f'max_grad_norm below {state.config.max_grad_norm:g}, or precision="float32".'
     )
 
 
@@ -206,47 +199,28 @@ def warn_if_stuck(
         if step.index + 1 == warm:
             first, now = state.losses[:5].mean().item(), state.losses[-20:].mean().item()
             if now >= HARDLY * min(first, 1):  # a network that predicts nothing has a loss near 1
-                tell(
-                    f"After {warm} updates the loss is {now:.2f}, at the beginning it was "
-                    f"{first:.2f}: the network has hardly learned. Look for a learning rate far "
-                    "too high or too low, images that are not in [-1, 1], gradients that do not "
-                    "reach the weights, or noise drawn twice."
-                )
+                tell(HARDLY_LEARNED.format(updates=warm, now=now, first=first))
         yield step
 
 
-def prepare(state: TrainState, loader: Any) -> None:
-    """Have the network learn, and a resumed run go on with its own data and random numbers.
-
-    Raises ValueError for a loader that has no batches, labels that the network has no class for,
-    or other batches than the run began with.
-    """
+def check_loader(state: TrainState, loader: Any) -> None:
+    """Raise ValueError for a loader without batches, of other ones than at first, or bad labels."""
     if not hasattr(loader, "__len__") or len(loader) < 1:
-        raise ValueError(
-            f"the loader, {validation.format_value(loader)}, has no batches; expected at least "
-            "one. Is the data set empty? Make it with make_loader or ResidentLoader."
-        )
+        found = f"the loader, {validation.format_value(loader)}, has no batches"
+        remedy = "Is the data set empty? Make it with make_loader or ResidentLoader."
+        validation.refuse(found, "at least one", remedy)
     if isinstance(labels := getattr(loader, "labels", None), Tensor):  # of all its batches
-        check_labels(labels, state.model.null_class, wait=True)
-    state.network.train()
+        check_labels(labels, state.model.null_class)
     check_data_order(state, loader)
-    restore_global_random(state)
 
 
-def check_labels(y: Tensor, null_class: int, *, wait: bool = False) -> None:
-    """Raise ValueError unless labels are in 0 … null_class - 1: only the loop itself drops them.
-
-    Those on a GPU are looked at only with `wait`, since the host would wait for the device.
-    """
-    if y.device.type != "cpu" and not wait:
-        return
+def check_labels(y: Tensor, null_class: int) -> None:
+    """Raise ValueError unless labels are in 0 … null_class - 1: only the loop itself drops them."""
     low, high = (int(end) for end in y.aminmax())
     if not 0 <= low <= high < null_class:
-        raise ValueError(
-            f"the data's labels go from {low} to {high}; expected 0 … {null_class - 1}, since "
-            f"{null_class} means no class. Take BinaryCIFAR10(..., relabel=True), or subtract 1 "
-            "from labels that begin at 1."
-        )
+        expected = f"0 … {null_class - 1}, since {null_class} means no class"
+        remedy = "Take BinaryCIFAR10(..., relabel=True), or subtract 1 from labels that begin at 1."
+        validation.refuse(f"the data's labels go from {low} to {high}", expected, remedy)
 
 
 def check_data_order(state: TrainState, loader: Any) -> None:
@@ -254,18 +228,14 @@ def check_data_order(state: TrainState, loader: Any) -> None:
 
     The order is what gives batch k after a resume the images that it would have had.
     """
-    sampler = getattr(loader, "sampler", None)
-    order = {"batches an epoch": len(loader)}
-    for name in ("batch_size", "seed", "flip"):
-        value = getattr(loader, name, getattr(sampler, name, None))
-        if isinstance(value, int):  # booleans are, too
-            order[name] = value
+    sampler, names = getattr(loader, "sampler", None), ("batch_size", "seed", "flip")
+    values = {name: getattr(loader, name, getattr(sampler, name, None)) for name in names}
+    order = {name: value for name, value in values.items() if isinstance(value, int)}  # or bool
+    order["batches an epoch"] = len(loader)
     if state.index and state.data_order not in ({}, order):
-        raise ValueError(
-            "the loader is not the one that this run began with "
-            f"({differences(order, state.data_order)}); expected the same data and settings. Make "
-            "it as it was, or begin a run in another folder."
-        )
+        found = f"the loader is another than at first ({differences(order, state.data_order)})"
+        remedy = "Make it as it was, or begin a run in another folder."
+        validation.refuse(found, "the same data and settings", remedy)
     state.data_order = order
 
 

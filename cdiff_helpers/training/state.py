@@ -1,10 +1,12 @@
-"""The settings of a training run, the EMA of its weights, and the state that training changes."""
+"""The settings of a run, the EMA of its weights, and the state that training changes."""
 
 import copy
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -77,13 +79,11 @@ def check_settings(config: TrainConfig) -> None:
 
 def two_betas(name: str, values: Any) -> tuple[float, float]:
     """AdamW's betas as two floats; raises ValueError for anything else."""
-    try:
-        first, second = (float(validation.number(name, value, 0, 1 - 1e-6)) for value in values)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"{name} is {values!r}; expected two numbers from 0 to below 1, such as (0.9, 0.99)."
-        ) from None
-    return first, second
+    betas = validation.attempt(lambda: [validation.number(name, v, 0, 1 - 1e-6) for v in values])
+    if betas is None or len(betas) != 2:
+        expected = "two numbers from 0 to below 1, such as (0.9, 0.99)"
+        validation.refuse(f"{name} is {values!r}", expected)
+    return float(betas[0]), float(betas[1])
 
 
 class EMA:
@@ -123,7 +123,7 @@ class TrainState:
 
     def __init__(self, model: nn.Module, config: TrainConfig):
         if isinstance(config, type) or not hasattr(config, "learning_rate"):
-            raise ValueError(f"config is {config!r}; expected settings, such as TrainConfig().")
+            validation.refuse(f"config is {config!r}", "settings, such as TrainConfig()")
         self.network: Any = model
         self.config = config
         model = getattr(model, "_orig_mod", model)  # the network in torch.compile's wrapper
@@ -166,3 +166,30 @@ class TrainState:
     def losses(self) -> Tensor:
         """The loss of each update done: float32 (index,) on the model's device."""
         return self.loss_record[: self.index]
+
+
+def reseed(generator: torch.Generator, *numbers: int) -> None:
+    """Begin a stream of its own for each tuple of numbers, such as (seed, update)."""
+    generator.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
+
+def global_random() -> dict:
+    """Python's, numpy's and torch's global generators, which dropout and augmentation use."""
+    kind, keys, *place = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, np.asarray(keys).tolist(), *place),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+    }
+
+
+def restore_global_random(state: TrainState) -> None:
+    """Set the global generators as they were when a loaded run was saved; once, and only then."""
+    if saved := state.global_random:
+        random.setstate(saved["python"])
+        np.random.set_state(saved["numpy"])
+        torch.set_rng_state(saved["torch"])
+        if len(saved["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(saved["cuda"])
+    state.global_random = None

@@ -1,8 +1,7 @@
 """A run's folder: its last two checkpoints, `latest` and `previous`, each with its digests.
 
-A checkpoint is written whole into a temporary folder beside them and then renamed to `latest`, so
-that a process killed at any moment leaves at least one whole checkpoint. Older versions kept the
-newest one's files in the run's folder itself: it is read, too, and the next save converts it.
+A process killed at any moment leaves at least one whole checkpoint. Older versions kept the newest
+one's files in the run's folder itself: it is read, too, and the next save converts it.
 """
 
 import os
@@ -11,6 +10,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from cdiff_helpers import validation
 from cdiff_helpers.console import safe_print
 from cdiff_helpers.runtime import SUMS, course_home, digest_line, sync_folder, write_synced
 
@@ -23,9 +23,8 @@ LATEST, PREVIOUS, TEMPORARY = "latest", "previous", ".saving-"
 def run_folder(folder: str | Path) -> Path:
     """The run's folder, given by its path or its `latest`'s; raises ValueError for what is none."""
     if not isinstance(folder, str | os.PathLike):
-        raise ValueError(
-            f"folder is {folder!r}; expected a path, such as course_home() / 'runs' / 'mine'."
-        )
+        expected = "a path, such as course_home() / 'runs' / 'mine'"
+        validation.refuse(f"folder is {folder!r}", expected)
     folder = Path(folder)
     return folder.parent if folder.name == LATEST and is_checkpoint(folder) else folder
 
@@ -55,10 +54,9 @@ def refuse_other_files(folder: str | Path) -> None:
     names = (LATEST, PREVIOUS, *FILES, SUMS)
     others = [name for name in names if os.path.lexists(Path(folder) / name)]
     if others and not holds_run(folder):
-        raise ValueError(
-            f"{folder} holds {', '.join(others)}, and no run; expected an empty folder or a run's. "
-            "Take another folder: a new run would overwrite these."
-        )
+        found = f"{folder} holds {', '.join(others)}, and no run"
+        remedy = "Take another folder: a new run would overwrite these."
+        validation.refuse(found, "an empty folder or a run's", remedy)
 
 
 def replace_latest(folder: Path, contents: dict[str, bytes]) -> None:
@@ -76,12 +74,11 @@ def replace_latest(folder: Path, contents: dict[str, bytes]) -> None:
         for name, content in (contents | {SUMS: sums}).items():
             write_synced(new / name, content)
         sync_folder(new)
-        if latest.exists() and read_files(latest, FILES)[1]:
-            os.replace(latest, dropped)
-        elif latest.exists():
-            if previous.exists():
+        if latest.exists():
+            damaged = bool(read_files(latest, FILES)[1])
+            if previous.exists() and not damaged:
                 os.replace(previous, dropped)
-            os.replace(latest, previous)
+            os.replace(latest, dropped if damaged else previous)
         os.replace(new, latest)
         sync_folder(folder)
         if has_digests(folder):
@@ -103,21 +100,15 @@ def read_newest(folder: Path, names: tuple[str, ...] = FILES) -> dict[str, bytes
         contents, wrong = read_files(place, names)
         if not wrong:
             if damaged:
-                safe_print(
-                    f"{folder}: the newest checkpoint is damaged ({', '.join(damaged)}); the one "
-                    "before is used."
-                )
+                which = f"the newest checkpoint is damaged ({', '.join(damaged)})"
+                safe_print(f"{folder}: {which}; the one before is used.")
             return contents
         damaged += [(place / name).relative_to(folder).as_posix() for name in wrong]
     if not damaged:
-        raise FileNotFoundError(
-            f"there is no run in {folder}; expected a folder with the files of a training run. "
-            f"Those of the notebooks are in {course_home() / 'runs'}."
-        )
-    raise ValueError(
-        f"the run in {folder} is damaged ({', '.join(damaged)}: not as written); it cannot go on. "
-        "Start a new one in another folder."
-    )
+        runs = f"Those of the notebooks are in {course_home() / 'runs'}."
+        raise FileNotFoundError(f"there is no run in {folder}; expected a folder with one. {runs}")
+    found = f"the run in {folder} is damaged ({', '.join(damaged)})"
+    validation.refuse(found, "files as they were written", "Start a new one in another folder.")
 
 
 def read_files(place: Path, names: tuple[str, ...]) -> tuple[dict[str, bytes], list[str]]:
