@@ -124,6 +124,14 @@ def interval(pair: Any, num_steps: int) -> list[int]:
     return ends
 
 
+def share(pair: Any, most: int) -> tuple[int, int]:
+    """Whole numbers (k, n) with 0 <= k < n <= most."""
+    ends = attempt(whole_numbers, "", pair, 0, most)
+    if not ends or len(ends) != 2 or ends[0] >= ends[1]:
+        refuse(f"share is {format_value(pair)}", f"(k, n) with k below n, and n at most {most}")
+    return ends[0], ends[1]
+
+
 def labels(values: Any, null_class: int | None = None) -> Tensor:
     """The labels of images to be generated as int64 (N,), N at least 1, each at most null_class."""
     high = math.inf if null_class is None else null_class

@@ -1,6 +1,7 @@
 """What a student edits in a notebook counts, and what a student defines works everywhere."""
 
 import ast
+import functools
 import warnings
 from pathlib import Path
 
@@ -38,7 +39,13 @@ def values(figure):
     return np.concatenate([np.zeros(0), *parts])
 
 
-def figures_of(number, until, edit=lambda source: source):
+@functools.cache
+def unedited(number, until):
+    """What the notebook's figures show as it stands."""
+    return figures_of(number, until, lambda source: source)
+
+
+def figures_of(number, until, edit):
     """What a notebook's figures show up to and with a cell, as {cell id: numbers}."""
     (path,) = (path for path in NOTEBOOKS if path.stem.startswith(number))
     names, shown = {"__name__": "__main__"}, {}
@@ -80,13 +87,12 @@ def test_what_a_student_edits_changes_the_figures_below(name, tmp_path, monkeypa
         edited.append(name)
         return source.replace(old, new)
 
-    runs = []
-    for change in (lambda source: source, edit):
-        monkeypatch.setenv("CDIFF_HOME", str(tmp_path / str(len(runs))))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the notebooks' own runs have warnings as errors
-            runs.append(figures_of(number, until, change))
-    before, after = runs
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the notebooks' own runs have warnings as errors
+        monkeypatch.setenv("CDIFF_HOME", str(tmp_path / "before"))
+        before = unedited(number, until)
+        monkeypatch.setenv("CDIFF_HOME", str(tmp_path / "after"))
+        after = figures_of(number, until, edit)
     assert edited == [name] and before.keys() == after.keys()
     changed = [id for id in before if not np.allclose(before[id], after[id], equal_nan=True)]
     assert until in changed

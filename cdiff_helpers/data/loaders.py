@@ -87,9 +87,9 @@ class ResidentLoader:
     """The same kind of batches, from a set that lies as uint8 on the device.
 
     Indexing and scaling happen there, a whole batch at a time, in `make_loader`'s order. `flip`
-    mirrors each image with probability 1/2: a mirrored copy of the set lies beside it, so that a
-    coin is an index. `share` (k, n) gives every n-th image of each batch, from the k-th on. On a
-    GPU the last batch is filled with the first images: each batch size would need new kernels.
+    mirrors each image with probability 1/2, from a mirrored copy of the set. `share` (k, n) gives
+    every n-th image of each batch, from the k-th on. On a GPU the last batch is filled with the
+    first images: each batch size would need new kernels.
     """
 
     def __init__(
@@ -105,10 +105,7 @@ class ResidentLoader:
         check_dataset(data, "images", "labels")
         self.batch_size = validation.whole("batch_size", batch_size)
         self.seed = validation.seed(seed)
-        if not 0 <= share[0] < share[1] <= self.batch_size:
-            expected = f"(k, n) with k from 0 to n - 1, and n at most {self.batch_size}"
-            validation.refuse(f"share is {share!r}", expected)
-        self.share, self.flip, self.epoch = share, flip, 0
+        self.share, self.flip, self.epoch = validation.share(share, self.batch_size), flip, 0
         device = pick_device(str(device))
         images = torch.as_tensor(data.images, device=device)
         self.images = torch.cat([images, images.flip(-1)]) if flip else images
