@@ -47,7 +47,6 @@ def draw_times(
     """
     count = validation.whole("count", count, 0)
     validation.choice("distribution", distribution, TIME_DISTRIBUTIONS)
-    validation.whole("count", count, 0)
     device = "cpu" if generator is None else generator.device
     uniform = torch.randint(0, num_steps, (count,), generator=generator, device=device)
     if distribution == "uniform":
