@@ -69,20 +69,20 @@ class DiffusionProcess(nn.Module):
         `noise` is drawn from the torch.Generator `generator` where it is not given.
         """
         noise = gaussian_like(x0, generator) if noise is None else noise
-        alpha_bar, one_minus = levels(self, t, x0)  # (B,) -> (B, 1, 1, 1)
-        return alpha_bar.sqrt() * x0 + one_minus.sqrt() * noise, noise
+        alpha_bar = look_up(self.alpha_bar, t, x0)  # (B,) -> (B, 1, 1, 1)
+        return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise, noise
 
     @checked
     def predict_x0(self, xt: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """The clean image that xt and the noise eps imply, not clamped. DDPM, eq. 4 solved."""
-        alpha_bar, one_minus = levels(self, t, xt)
-        return (xt - one_minus.sqrt() * eps) / alpha_bar.sqrt()
+        alpha_bar = look_up(self.alpha_bar, t, xt)
+        return (xt - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
 
     @checked
     def predict_noise(self, xt: Tensor, t: Tensor, x0: Tensor) -> Tensor:
         """The noise that xt and the clean image x0 imply. DDPM, eq. 4 solved for it."""
-        alpha_bar, one_minus = levels(self, t, xt)
-        return (xt - alpha_bar.sqrt() * x0) / one_minus.sqrt()
+        alpha_bar = look_up(self.alpha_bar, t, xt)
+        return (xt - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
 
     @checked
     def posterior(self, x0_hat: Tensor, xt: Tensor, t: Tensor, t_prev=None) -> tuple:
@@ -111,10 +111,14 @@ def look_up(table: Tensor, t: Tensor, like: Tensor, clean: float = 1.0) -> Tenso
 
 
 def levels(process, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """ᾱ_t and 1 - ᾱ_t of each image, the second from a table of its own where there is one."""
+    """ᾱ_t and 1 - ᾱ_t of each image; the second has all its digits where ᾱ_t is almost 1.
+
+    They are in `one_minus_alpha_bar`, as long as that table belongs to the process's ᾱ.
+    """
     alpha_bar = look_up(process.alpha_bar, t, like)
-    table = getattr(process, "one_minus_alpha_bar", None)
-    return alpha_bar, 1 - alpha_bar if table is None else look_up(table, t, like, clean=0.0)
+    table = getattr(process, "one_minus_alpha_bar", 1 - process.alpha_bar)
+    exact, rounded = look_up(table, t, like, clean=0.0), 1 - alpha_bar
+    return alpha_bar, torch.where((exact - rounded).abs() < 1e-6, exact, rounded)
 
 
 def gaussian_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:

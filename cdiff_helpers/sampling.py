@@ -19,7 +19,7 @@ from torch import Tensor
 from cdiff_helpers import validation
 from cdiff_helpers.data import to_image_range
 from cdiff_helpers.defaults import DEFAULT_SOLVER, DEFAULT_STEPS, GUIDANCE_SCALE  # noqa: F401
-from cdiff_helpers.diffusion import DiffusionProcess, levels
+from cdiff_helpers.diffusion import DiffusionProcess, look_up
 from cdiff_helpers.runtime import autocast
 from cdiff_helpers.validation import checked, unchecked
 
@@ -130,12 +130,11 @@ def ddim_step(
     `eta` 0 adds no fresh noise; 1 adds as much as an ancestral step with the posterior's variance.
     """
     t, before = batch_times(frame, t_prev)
-    alpha_bar, one_minus = levels(process, t, frame.xt)
-    alpha_bar_prev, one_minus_prev = levels(process, before, frame.xt)
+    alpha_bar, alpha_bar_prev = (look_up(process.alpha_bar, i, frame.xt) for i in (t, before))
     _, variance = process.posterior(frame.x0, frame.xt, t, before)
     sigma2 = eta**2 * variance
-    eps = (frame.xt - alpha_bar.sqrt() * frame.x0) / one_minus.sqrt()
-    direction = (one_minus_prev - sigma2).clamp(min=0).sqrt() * eps
+    eps = (frame.xt - alpha_bar.sqrt() * frame.x0) / (1 - alpha_bar).sqrt()
+    direction = (1 - alpha_bar_prev - sigma2).clamp(min=0).sqrt() * eps
     mean = alpha_bar_prev.sqrt() * frame.x0 + direction
     return mean + sigma2.sqrt() * draw() if eta else mean
 
@@ -155,15 +154,14 @@ def dpmpp_2m_step(
     `lambdas` (T,) saves computing `half_log_snr` of the process, for which a GPU would be waited.
     """
     t, before = batch_times(frame, t_prev)
-    alpha_bar, one_minus = levels(process, t, frame.xt)
-    alpha_bar_prev, one_minus_prev = levels(process, before, frame.xt)
+    alpha_bar, alpha_bar_prev = (look_up(process.alpha_bar, i, frame.xt) for i in (t, before))
     D = frame.x0
     if frame.before is not None and t_prev >= 0:
         lambdas = half_log_snr(process.alpha_bar) if lambdas is None else lambdas
         lambda_before, lambda_t, lambda_prev = lambdas[[frame.before.t, frame.t, t_prev]].tolist()
         r = (lambda_t - lambda_before) / (lambda_prev - lambda_t)
         D = (1 + 1 / (2 * r)) * frame.x0 - 1 / (2 * r) * frame.before.x0
-    sigma_ratio = (one_minus_prev / one_minus).sqrt()  # σ_prev / σ_t
+    sigma_ratio = ((1 - alpha_bar_prev) / (1 - alpha_bar)).sqrt()  # σ_prev / σ_t
     decay = sigma_ratio * (alpha_bar / alpha_bar_prev).sqrt()  # e^{-h}
     return sigma_ratio * frame.xt + alpha_bar_prev.sqrt() * (1 - decay) * D
 

@@ -22,7 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_SEED = 2**63 - 1  # the largest that torch, DataLoader and numpy's SeedSequence all take
-SAME_SCHEDULE = 1e-4  # by which two ᾱ may differ: float32's rounding, and no other schedule
+SAME_SCHEDULE = 1e-2  # by which log ᾱ may differ: float32's rounding, and no other schedule
 IMAGES = ("x0", "xt", "x0_hat", "eps", "noise")  # arguments of these names are batches of images
 UNFIT = (TypeError, ValueError, RuntimeError, OverflowError)  # what conversions of misfits raise
 
@@ -343,7 +343,9 @@ def schedule(process: Any) -> Any:
     """The process, if it has a table `alpha_bar` of `num_steps` entries, whoever defined it."""
     alpha_bar, num_steps = (getattr(process, name, None) for name in ("alpha_bar", "num_steps"))
     if not isinstance(alpha_bar, Tensor) or alpha_bar.shape != (num_steps,):
-        expected = "a DiffusionProcess, or an object with its methods, num_steps and alpha_bar (T,)"
+        expected = (
+            "a DiffusionProcess, or an object with its methods, num_steps and tensor alpha_bar"
+        )
         refuse(f"process is {format_value(process)}", expected)
     return process
 
@@ -360,12 +362,12 @@ def same_schedule(model: Any, process: Any) -> None:
         refuse(found, expected, f"Use DiffusionProcess(num_steps={num_steps}).")
     if own is theirs or getattr(own, "shape", None) != theirs.shape:
         return
-    apart = (own.detach().cpu() - theirs.detach().cpu()).abs()
-    if bool((apart > SAME_SCHEDULE).any()):
-        t = int(apart.argmax())
-        found = f"the network was made for a schedule with ᾱ = {own[t]:.4f} at t = {t}, the process"
+    ratio = (own.detach().cpu().double() / theirs.detach().cpu().double()).log().abs()
+    if bool((ratio > SAME_SCHEDULE).any()):
+        t = int(ratio.argmax())
+        found = f"the network was made for a schedule with ᾱ = {own[t]:.4g} at t = {t}, the process"
         remedy = "ConditionalUNet(alpha_bar=process.alpha_bar) makes a network for this process."
-        refuse(f"{found} has {theirs[t]:.4f}", expected, remedy)
+        refuse(f"{found} has {theirs[t]:.4g}", expected, remedy)
 
 
 def sampling(

@@ -20,7 +20,12 @@ from cdiff_helpers.visualization import (
     plot_noising,
     visualize_conditional_generation,
 )
-from cdiff_helpers.widgets import noising_frames, sampler_board, sampling_frames
+from cdiff_helpers.widgets import (
+    noising_frames,
+    sampler_board,
+    sampling_frames,
+    step_by_step,
+)
 from tests.support.notebooks import NOTEBOOKS, as_python, cells, is_woven
 
 
@@ -66,7 +71,7 @@ def figures_of(number, until, edit):
 # What is edited: the notebook, a figure below, and a piece of a line with what replaces it
 EDITS = {
     "cosine_alpha_bar": ("03", "c03-041", "return f / math.cos(", "return 0.5 * f / math.cos("),
-    "add_noise": ("03", "c03-041", "one_minus.sqrt() * noise, noise", "0 * noise, noise"),
+    "add_noise": ("03", "c03-041", "(1 - alpha_bar).sqrt() * noise, noise", "0 * noise, noise"),
     "diffusion_loss": ("05", "c05-067", "return (loss_weights(", "return 0.5 * (loss_weights("),
     "guided_noise": ("06", "c06-047", "return eps_null + ", "return 0.5 * eps_null + "),
 }
@@ -148,3 +153,4 @@ def test_a_students_own_classes_work_in_training_sampling_and_figures(kind, tmp_
     assert noising_frames(process, batch[0][:1], [0, 19])
     assert visualize_conditional_generation(model, process, labels=[1], num_steps=2)
     sampler_board(model, process, classes=["cat"], num_steps=2).close()
+    step_by_step(model, process, num_steps=3, walked=2).close()

@@ -20,9 +20,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from cdiff_helpers import validation
+from cdiff_helpers import __version__, validation
 from cdiff_helpers.console import safe_print
-from cdiff_helpers.runtime import installed_version, pick_device
+from cdiff_helpers.runtime import pick_device
 from cdiff_helpers.training import storage
 from cdiff_helpers.training.interrupts import Interrupted, interrupts_held
 from cdiff_helpers.training.loop import Diverged, OutOfMemory, Step, check_finite, differences
@@ -99,8 +99,7 @@ def code_version() -> str:
     package, digest = Path(__file__).parent.parent, hashlib.sha256()
     for path in (path for pattern in CODE for path in sorted(package.glob(pattern))):
         digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
-    own = installed_version("cdiff-helpers")
-    return f"cdiff-helpers {own}, code {digest.hexdigest()[:12]}, torch {torch.__version__}"
+    return f"cdiff-helpers {__version__}, code {digest.hexdigest()[:12]}, torch {torch.__version__}"
 
 
 def load_checkpoint(
@@ -173,7 +172,7 @@ def refuse_unknown(config: dict, part: str, constructor: Callable) -> None:
     if unknown:
         raise ValueError(
             f"it has settings that this version does not know ({', '.join(unknown)}). It was saved "
-            f"by {config.get('code', 'another version')}; this is {code_version()}. Install that "
+            f"by {config.get('code', 'another version')!r}; this is {code_version()}. Install that "
             "version, or begin a run in another folder."
         )
 
@@ -228,15 +227,17 @@ def restore(state: TrainState, rest: dict, losses: list[float]) -> None:
     state.loss_record[: state.index] = torch.tensor(losses)
     here, there = state.optimizer.state_dict(), rest["optimizer"]
     for parameter, moments in zip(state.model.parameters(), there["state"].values()):
-        if any(value.ndim and value.shape != parameter.shape for value in moments.values()):
-            raise ValueError("the optimizer's moments are not of the weights' shapes")
+        for value in moments.values():
+            if (value.ndim and value.shape != parameter.shape) or not value.isfinite().all():
+                raise ValueError("the optimizer's moments are not finite, or of other weights")
     kernels = {name: here["param_groups"][0][name] for name in ("fused", "foreach")}  # the device's
     groups = [group | kernels for group in there["param_groups"]]
     state.optimizer.load_state_dict(there | {"param_groups": groups})
     state.scheduler.load_state_dict(rest["scheduler"])
     if rest["scaler"]:  # empty where the forward pass was not in float16
         state.scaler.load_state_dict(rest["scaler"])
-    state.saved_index, state.ema.num_updates = state.index, rest["ema_updates"]
+    state.ema.num_updates = validation.whole("ema_updates", rest["ema_updates"], 0)
+    state.saved_index = state.index
     state.data_order, state.global_random = rest["data_order"], rest["global_random"]
     restore_generator(state, rest["generator"])
 

@@ -55,14 +55,14 @@ def train(state: TrainState, process: DiffusionProcess, loader: Iterable) -> Ite
     that takes; a state that has done k updates goes on with the loader's batch k. Raises ValueError
     for a loader unlike the one before, Diverged, and OutOfMemory.
     """
-    config, generator, null_class = state.config, state.generator, state.model.null_class
-    validation.same_schedule(state.model, process)
+    config, generator, model = state.config, state.generator, state.model
+    validation.same_schedule(model, process)
     process, loss_of = validation.unchecked(process), validation.unchecked(diffusion_loss)
     options = {"time_distribution": config.time_distribution, "weighting": config.loss_weighting}
     for x0, y in batches(state, loader):
         learning_rate = float(state.scheduler.get_last_lr()[0])
         with one_update(state):
-            y = drop_labels(y, config.label_drop, null_class=null_class, generator=generator)
+            y = drop_labels(y, config.label_drop, null_class=model.null_class, generator=generator)
             with runtime.autocast(state.device, config.precision):
                 loss = loss_of(state.forward, process, x0, y, generator, **options)
             update(state, loss)
@@ -205,10 +205,13 @@ def warn_if_stuck(
 
 def check_loader(state: TrainState, loader: Any) -> None:
     """Raise ValueError for a loader without batches, of other ones than at first, or bad labels."""
+    if not hasattr(state.model, "null_class"):
+        remedy = "Set it to the number of classes, and give its embedding one row more."
+        validation.refuse("the network has no null_class", "one for label dropout", remedy)
     if not hasattr(loader, "__len__") or len(loader) < 1:
-        found = f"the loader, {validation.format_value(loader)}, has no batches"
-        remedy = "Is the data set empty? Make it with make_loader or ResidentLoader."
-        validation.refuse(found, "at least one", remedy)
+        found = f"the loader, {validation.format_value(loader)}, has no length, or no batches"
+        remedy = "Is the data set empty? Make it with make_loader or ResidentLoader, or as a list."
+        validation.refuse(found, "at least one batch of (x0, y)", remedy)
     if isinstance(labels := getattr(loader, "labels", None), Tensor):  # of all its batches
         check_labels(labels, state.model.null_class)
     check_data_order(state, loader)
@@ -216,7 +219,7 @@ def check_loader(state: TrainState, loader: Any) -> None:
 
 def check_labels(y: Tensor, null_class: int) -> None:
     """Raise ValueError unless labels are in 0 … null_class - 1: only the loop itself drops them."""
-    low, high = (int(end) for end in y.aminmax())
+    low, high = (int(end) for end in validation.tensor("y", y).aminmax())
     if not 0 <= low <= high < null_class:
         expected = f"0 … {null_class - 1}, since {null_class} means no class"
         remedy = "Take BinaryCIFAR10(..., relabel=True), or subtract 1 from labels that begin at 1."

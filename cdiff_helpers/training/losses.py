@@ -45,7 +45,7 @@ def draw_times(
     a standard normal, so that the middle of the process is seen often; one timestep in ten is
     uniform all the same, so that the ends are seen too. Raises ValueError for another distribution.
     """
-    count = validation.whole("count", count, 0)
+    count, num_steps = validation.whole("count", count, 0), validation.whole("num_steps", num_steps)
     validation.choice("distribution", distribution, TIME_DISTRIBUTIONS)
     device = "cpu" if generator is None else generator.device
     uniform = torch.randint(0, num_steps, (count,), generator=generator, device=device)

@@ -51,6 +51,10 @@ def holds_run(folder: str | Path) -> bool:
 
 def refuse_other_files(folder: str | Path) -> None:
     """Raise ValueError where a folder without a run holds files under a run's names."""
+    if Path(folder).name == PREVIOUS and has_digests(Path(folder)):
+        validation.refuse(
+            f"{folder} is a run's checkpoint", f"the run's folder, {Path(folder).parent}"
+        )
     names = (LATEST, PREVIOUS, *FILES, SUMS)
     others = [name for name in names if os.path.lexists(Path(folder) / name)]
     if others and not holds_run(folder):

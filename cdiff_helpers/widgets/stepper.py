@@ -32,10 +32,11 @@ def explain_step(
         float(process.posterior(*terms, t, t_prev)[0].mean())
         for terms in ((one, zero), (zero, one))
     )
+    noise = (xt - alpha_bar**0.5 * x0) / (1 - alpha_bar) ** 0.5
     name = "the clean image" if after.t < 0 else f"x at t = {after.t}"
     images = {
         f"x_t\nt = {frame.t}": xt,
-        "ε̂, halved\nthe noise in x_t": process.predict_noise(xt, t, x0) / 2,
+        "ε̂, halved\nthe noise in x_t": noise / 2,
         f"x̂₀\n(x_t - {(1 - alpha_bar) ** 0.5:.2g} ε̂) / {alpha_bar**0.5:.2g}": x0,
         f"posterior mean μ̃\n{from_x0:.3f} x̂₀ + {from_xt:.3f} x_t": mean,
         f"added noise\n{sigma:.3f} z": after.xt - mean,
