@@ -230,6 +230,7 @@ TABLE = {
         lambda v: drop_labels(y, 0.1, null_class=v), [None, 1.5, "10", -1, True], repr,
     ),
     "draw_times count": (lambda v: draw_times(v, T), [-1, 2.5, "3", None], repr),
+    "draw_times num_steps": (lambda v: draw_times(3, v), [0, 2.5, "3", None, True], repr),
     "draw_times distribution": (lambda v: draw_times(3, T, v), ["normal", None, 1], repr),
     "loss_weights": (lambda v: loss_weights(process.alpha_bar, v), ["snr", None, 1], repr),
     "diffusion_loss y": (

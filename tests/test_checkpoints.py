@@ -483,6 +483,8 @@ def test_a_checkpoint_can_be_given_itself_and_is_saved_beside(tmp_path):
     assert is_after(load_checkpoint(tmp_path / "run" / "previous"), 3)
     assert is_after(load_checkpoint(tmp_path / "run" / "latest"), 4)
     save_checkpoint(tmp_path / "run" / "latest", after(state, 5))
+    with pytest.raises(ValueError, match="previous is a run's checkpoint; expected the run's"):
+        save_checkpoint(tmp_path / "run" / "previous", state)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"latest", "previous"}
     assert is_after(load_checkpoint(tmp_path / "run"), 5)
 
@@ -603,7 +605,8 @@ CONTRADICTIONS = {
     "nan": ("model.safetensors", weights_with("stem.bias", NAN), r"not all finite.*stem\.bias"),
     "inf": ("ema.safetensors", weights_with("stem.bias", INF), r"not all finite.*stem\.bias"),
     "shape": ("ema.safetensors", weights_with("stem.bias", torch.ones(5)), "of another network"),
-    "moments": ("state.pt", moments_of_another_shape, "moments are not of the weights' shapes"),
+    "moments": ("state.pt", moments_of_another_shape, "moments are not finite, or of other"),
+    "average": ("state.pt", edited(ema_updates="x"), "ema_updates is 'x'"),
 }
 
 
@@ -645,7 +648,7 @@ def test_a_run_of_a_newer_version_is_named_with_its_version(part, a_run, tmp_pat
     content = newer((a_run / "latest" / "config.json").read_bytes())
     content = content.replace(b"cdiff-helpers ", b"cdiff-helpers 99.")
     rewrite(tmp_path / "run", "config.json", content)
-    message = r"does not know \(another, new_option\)\. It was saved by cdiff-helpers 99\."
+    message = r"does not know \(another, new_option\)\. It was saved by 'cdiff-helpers 99\."
     with pytest.raises(ValueError, match=message):
         load_checkpoint(tmp_path / "run")
 

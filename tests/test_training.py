@@ -252,6 +252,15 @@ def test_labels_that_the_network_has_no_class_for_are_refused(kind, bundle, shor
     assert state.index == 0 and state.whole
 
 
+def test_a_network_without_a_null_class_and_a_loader_without_length_are_named(short_process):
+    batch = (torch.zeros(2, 3, 32, 32), torch.tensor([0, 1]))
+    state = TrainState(nn.Conv2d(3, 3, 1), TrainConfig(num_updates=1))
+    with pytest.raises(ValueError, match="has no null_class; expected one"):
+        next(train(state, short_process, [batch]))
+    with pytest.raises(ValueError, match=r"has no length.*expected at least one batch"):
+        next(train(fresh(TrainConfig(num_updates=1)), short_process, iter([batch])))
+
+
 def test_process_and_network_of_different_lengths_refuse_each_other(small_model, process):
     with pytest.raises(ValueError, match="num_steps=20, the process has 1000"):
         diffusion_loss(small_model, process, torch.zeros(1, 3, 32, 32), torch.tensor([0]))

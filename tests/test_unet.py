@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cdiff_helpers import load_reference
-from cdiff_helpers.diffusion import DiffusionProcess
+from cdiff_helpers.diffusion import DiffusionProcess, cosine_betas
 from cdiff_helpers.sampling import sample_conditional_images
 from cdiff_helpers.training import (
     TrainConfig,
@@ -174,6 +174,9 @@ def test_a_network_and_a_process_of_another_schedule_refuse_each_other(small_mod
     ):
         with pytest.raises(ValueError, match=r"made for a schedule.*process has"):
             call()
+    nearly = DiffusionProcess(20, betas=cosine_betas(20).clamp(max=0.9))  # but for its last ᾱ
+    with pytest.raises(ValueError, match="network was made for a schedule"):
+        sample_conditional_images(small_model, nearly, **drawn)
     network = ConditionalUNet(num_steps=20, channels=(4,), emb_dim=8, alpha_bar=LINEAR.alpha_bar)
     assert sample_conditional_images(network, LINEAR, **drawn).shape == (1, 3, 32, 32)
     with pytest.raises(ValueError, match="network was made for"):
