@@ -1,0 +1,224 @@
+"""What all exercises share: running a trial, comparing its results, saying what is wrong.
+
+An exercise is a *trial*: a generator function of an `Answer` and of the `Draw` that its inputs come
+from. It yields named results, (name, value) or (name, value, tolerance). `expected/` holds the
+results of the right answer and of known mistakes on the shown seed: numbers and hints, no code.
+"""
+
+import inspect
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cdiff_exercises.answer import Answer, Draw, Wrong, digest, one_line
+
+EXPECTED = Path(__file__).parent / "expected"
+KINDS = ("build", "predict", "bug", "taught")  # "taught": a definition that the notebook prints
+SHOWN_SEED = 0
+TOLERANCE = 1e-4  # relative and absolute, where a trial names none
+
+
+class CheckFailed(Exception):
+    """A verdict that did not pass, where a program marks: nbgrader counts a cell by its errors."""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise: where it stands, what it is worth, what is asked, and how it is tried."""
+
+    name: str
+    notebook: str  # its number, "01" … "08"
+    kind: str  # one of KINDS
+    points: int
+    minutes: int
+    signature: str  # what the student writes, with shapes
+    trial: Callable = field(repr=False)
+
+
+@dataclass
+class Results:
+    """What a trial found: float64 tensors by name, with their tolerances, as far as it came."""
+
+    values: dict[str, Tensor] = field(default_factory=dict)
+    tolerances: dict[str, float] = field(default_factory=dict)
+    stop: str = ""  # what ended the trial early, the same wherever it runs; "" at its end
+    sentence: str = ""  # the same for the answer's author
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check says: true where the answer passes; shows itself as a sentence."""
+
+    exercise: str
+    passed: bool
+    sentence: str
+    mistake: str | None = None  # its key, where it is a known one
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __repr__(self) -> str:
+        mark = "✓ right" if self.passed else "✗ not yet"
+        return f"{mark} · {self.exercise}: {self.sentence}"
+
+
+EXERCISES: dict[str, Exercise] = {}
+
+
+def exercise(kind: str, *, points: int, minutes: int) -> Callable:
+    """Make a trial an exercise of its module's notebook; its docstring is what is asked for."""
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}.")
+
+    def register(trial: Callable) -> Callable:
+        name, number = trial.__name__, trial.__module__.rpartition(".nb")[2][:2]
+        signature = inspect.cleandoc(trial.__doc__ or "")
+        EXERCISES[name] = Exercise(name, number, kind, points, minutes, signature, trial)
+        return trial
+
+    return register
+
+
+def run(name: str, value, *seeds: int) -> Results:
+    """Put an answer through its exercise's trial, with inputs from these seeds."""
+    entry, results = EXERCISES[name], Results()
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # an answer may draw at random; afterwards the caller's stream goes on
+        try:
+            for key, result, *tolerance in entry.trial(Answer(value), Draw(*seeds)):
+                result = torch.as_tensor(result).detach().cpu().double()
+                predicted = entry.kind == "predict"
+                results.values[key] = digest(f"{name}/{key}", result.item()) if predicted else result
+                results.tolerances[key] = tolerance[0] if tolerance else TOLERANCE
+        except Wrong as error:
+            results.stop, results.sentence = error.stop, str(error)
+        except Exception as error:  # a student's object can fail in any place
+            results.stop, results.sentence = type(error).__name__, f"it raised {one_line(error)}"
+    return results
+
+
+def close(value: Tensor, expected: Tensor, tolerance: float) -> bool:
+    """Whether two results agree everywhere, within `tolerance` relative and absolute."""
+    same_shape = value.shape == expected.shape
+    return same_shape and bool(torch.allclose(value, expected, rtol=tolerance, atol=tolerance))
+
+
+def first_difference(results: Results, expected: Results) -> str | None:
+    """The name of the first result that is not the expected one, "" for another end, else None."""
+    for key, wanted in expected.values.items():
+        if key not in results.values:
+            return ""
+        if not close(results.values[key], wanted, expected.tolerances[key]):
+            return key
+    same_end = results.stop == expected.stop and results.values.keys() == expected.values.keys()
+    return None if same_end else ""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is stored of an exercise: texts by key, and (key, results) of each known answer.
+
+    The key is "" for a right answer; its text is the praise. The text under "otherwise", where
+    there is one, is added for an answer that is none of the known ones.
+    """
+
+    texts: dict[str, str]
+    answers: list[tuple[str, Results]]
+
+
+@cache
+def known(name: str) -> Known:
+    """The stored results and texts of an exercise."""
+    stored = json.loads((EXPECTED / f"{name}.json").read_text(encoding="utf-8"))
+    tensors = load_file(EXPECTED / f"{name}.safetensors")
+    answers = []
+    for number, entry in enumerate(stored["answers"]):
+        keys = [key for key in stored["tolerances"] if f"{number}/{key}" in tensors]
+        values = {key: tensors[f"{number}/{key}"].double() for key in keys}
+        answers.append((entry["mistake"], Results(values, stored["tolerances"], entry["stop"])))
+    return Known(stored["texts"], answers)
+
+
+def judge(name: str, results: Results) -> Verdict:
+    """The verdict on results for the shown seed: right, a known mistake, or how they differ."""
+    store = known(name)
+    for mistake, expected in store.answers:  # right ones first
+        if first_difference(results, expected) is None:
+            return Verdict(name, not mistake, store.texts[mistake], mistake or None)
+    sentence = difference(EXERCISES[name], results, store.answers[0][1])
+    more = store.texts.get("otherwise", "") if results.stop != "gap" else ""
+    return Verdict(name, False, f"{sentence} {more}".strip())
+
+
+def difference(entry: Exercise, results: Results, right: Results) -> str:
+    """How results differ from the right ones, in a sentence; of a predicted number only that."""
+    key = first_difference(results, right)
+    if key is None:
+        return ""
+    if not key:
+        return results.sentence
+    if entry.kind == "predict":
+        return f"{key}: not that."
+    value, wanted = results.values[key], right.values[key]
+    if value.shape != wanted.shape:
+        return f"{key} has the shape {tuple(value.shape)}; expected {tuple(wanted.shape)}."
+    if value.numel() == 1:
+        return f"{key} is {value.item():.4g}; expected {wanted.item():.4g}."
+    return f"{key} {pattern(value, wanted, right.tolerances[key])}."
+
+
+def pattern(value: Tensor, wanted: Tensor, tolerance: float) -> str:
+    """What two tensors of one shape have to do with each other, in words."""
+    largest = wanted.abs() > 0.1 * wanted.abs().max()
+    factor = (value[largest] / wanted[largest]).median()
+    shift = (value - wanted).median()
+    if close(value, factor * wanted, tolerance):
+        return f"is {factor:.4g} times what it should be, everywhere"
+    if close(value, wanted + shift, tolerance):
+        return f"is off by {shift:.4g} everywhere"
+    if close(value.flatten().sort()[0], wanted.flatten().sort()[0], tolerance):
+        return "holds the right numbers in other places"
+    wrong = ~torch.isclose(value, wanted, rtol=tolerance, atol=tolerance)
+    rows = wrong.flatten(1).any(1) if wrong.ndim > 1 else wrong
+    place = int(rows.int().argmax())
+    share = f"at {int(wrong.sum())} of {wrong.numel()} places"
+    if not rows.all():
+        share = f"from entry {place} on" if rows[place:].all() else f"at entry {place} (and not all)"
+    example = int(wrong.flatten().int().argmax())
+    numbers = f"{value.flatten()[example]:.4g} for {wanted.flatten()[example]:.4g}"
+    return f"differs {share}: for example {numbers}"
+
+
+class Checks:
+    """check.NAME(answer): a `Verdict` on an answer, which never raises.
+
+    Where nbgrader runs the notebook, a check that does not pass raises `CheckFailed` instead.
+    """
+
+    def __getattr__(self, name: str) -> Callable:
+        if name not in EXERCISES:
+            raise AttributeError(f"there is no exercise {name!r}; python -m cdiff_exercises lists them")
+
+        def check(answer) -> Verdict:
+            verdict = judge(name, run(name, answer, SHOWN_SEED))
+            if not verdict and "NBGRADER_EXECUTION" in os.environ:
+                raise CheckFailed(repr(verdict))
+            return verdict
+
+        entry = EXERCISES[name]
+        check.__name__ = check.__qualname__ = name
+        check.__doc__ = f"{entry.signature}\n\n{entry.kind}, {entry.points} points"
+        return check
+
+    def __dir__(self) -> list[str]:
+        return sorted(EXERCISES)
+
+
+check = Checks()
