@@ -121,8 +121,8 @@ class Answer:
             kind = "whole numbers" if dtype == "whole" else dtype
             sentence = f"you return numbers of type {str(value.dtype)[6:]}; expected {kind}."
             raise Wrong(sentence, f"type {str(value.dtype)[6:]}")
-        if shape is not None and tuple(value.shape) != shape:
-            sentence = f"you return the shape {tuple(value.shape)}; expected {shape}."
+        if shape is not None and tuple(value.shape) != tuple(shape):
+            sentence = f"you return the shape {tuple(value.shape)}; expected {tuple(shape)}."
             raise Wrong(sentence, f"shape {tuple(value.shape)}")
         value = value.cpu().double()
         if not value.isfinite().all():

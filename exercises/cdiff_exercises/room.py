@@ -153,7 +153,7 @@ def judge(name: str, results: Results) -> Verdict:
         if first_difference(results, expected) is None:
             return Verdict(name, not mistake, store.texts[mistake], mistake or None)
     sentence = difference(EXERCISES[name], results, store.answers[0][1])
-    more = store.texts.get("otherwise", "") if results.stop != "gap" else ""
+    more = store.texts.get("otherwise", "") if not results.stop else ""
     return Verdict(name, False, f"{sentence} {more}".strip())
 
 
