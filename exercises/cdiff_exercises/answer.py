@@ -105,7 +105,9 @@ class Answer:
             raise Wrong(sentence, f"not {count} values")
         return tuple(values)
 
-    def tensor(self, value, *, shape: tuple[int, ...] | None = None, dtype: str = "float") -> Tensor:
+    def tensor(
+        self, value, *, shape: tuple[int, ...] | None = None, dtype: str = "float"
+    ) -> Tensor:
         """A returned value as a finite float64 tensor of that shape, gradients kept.
 
         `dtype` is what it has to hold: "float" (any numbers), "whole" (an integer type) or "uint8".

@@ -95,7 +95,9 @@ def run(name: str, value, *seeds: int) -> Results:
             for key, result, *tolerance in entry.trial(Answer(value), Draw(*seeds)):
                 result = torch.as_tensor(result).detach().cpu().double()
                 predicted = entry.kind == "predict"
-                results.values[key] = digest(f"{name}/{key}", result.item()) if predicted else result
+                results.values[key] = (
+                    digest(f"{name}/{key}", result.item()) if predicted else result
+                )
                 results.tolerances[key] = tolerance[0] if tolerance else TOLERANCE
         except Wrong as error:
             results.stop, results.sentence = error.stop, str(error)
@@ -190,7 +192,9 @@ def pattern(value: Tensor, wanted: Tensor, tolerance: float) -> str:
     place = int(rows.int().argmax())
     share = f"at {int(wrong.sum())} of {wrong.numel()} places"
     if not rows.all():
-        share = f"from entry {place} on" if rows[place:].all() else f"at entry {place} (and not all)"
+        share = (
+            f"from entry {place} on" if rows[place:].all() else f"at entry {place} (and not all)"
+        )
     example = int(wrong.flatten().int().argmax())
     numbers = f"{value.flatten()[example]:.4g} for {wanted.flatten()[example]:.4g}"
     return f"differs {share}: for example {numbers}"
@@ -204,7 +208,9 @@ class Checks:
 
     def __getattr__(self, name: str) -> Callable:
         if name not in EXERCISES:
-            raise AttributeError(f"there is no exercise {name!r}; python -m cdiff_exercises lists them")
+            raise AttributeError(
+                f"there is no exercise {name!r}; python -m cdiff_exercises lists them"
+            )
 
         def check(answer) -> Verdict:
             verdict = judge(name, run(name, answer, SHOWN_SEED))

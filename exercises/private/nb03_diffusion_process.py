@@ -220,7 +220,9 @@ def ideal_denoiser(images, xt, alpha_bar):
 def image_by_image(images, xt, alpha_bar):
     rows = []
     for x in xt:
-        score = [-float(((x - alpha_bar**0.5 * z) ** 2).sum()) / (1 - alpha_bar) / 2 for z in images]
+        score = [
+            -float(((x - alpha_bar**0.5 * z) ** 2).sum()) / (1 - alpha_bar) / 2 for z in images
+        ]
         weights = [math.exp(s - max(score)) for s in score]
         rows.append(sum(w * z for w, z in zip(weights, images)) / sum(weights))
     return torch.stack(rows)
@@ -416,7 +418,9 @@ known.mistake(
     lambda x0, t, noise=None: DiffusionProcess().add_noise(x0, t, noise)[0],
 )
 
-known = right("cosine_alpha_bar", "a quarter of a cosine wave, squared.", diffusion.cosine_alpha_bar)
+known = right(
+    "cosine_alpha_bar", "a quarter of a cosine wave, squared.", diffusion.cosine_alpha_bar
+)
 
 
 def wave(T, first=1, s=0.008):

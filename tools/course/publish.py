@@ -36,13 +36,13 @@ from pathlib import Path
 
 course = Path("../cdiff_helpers")  # beside this notebook's folder, or installed
 if course.is_dir() and course.lstat().st_uid in (0, Path().stat().st_uid):  # and no stranger's
-    sys.path.append("..")
-if find_spec("cdiff_helpers") is None:"""
+    sys.path += ["..", "../exercises"]
+if not (find_spec("cdiff_helpers") and find_spec("cdiff_exercises")):"""
 INSTALL = """  # or is now (on Kaggle with Internet on)
     %pip install --quiet {archive}"""
 REFUSE = """
-    how = "upload its folder, or the wheel of `pip wheel --no-deps .` and `%pip install` it"
-    raise ModuleNotFoundError(f"The course's package is missing: {how}.")"""
+    how = "upload cdiff_helpers and cdiff_exercises, or a wheel of both (`pip wheel --no-deps .`)"
+    raise ModuleNotFoundError(f"The course's packages are missing: {how}.")"""
 
 
 @dataclass(frozen=True)
