@@ -1,4 +1,4 @@
-"""Write a notebook for students: chosen exercises, definitions blanked, or with all solutions in it.
+"""Write a notebook for students: chosen exercises, blanked definitions, or all of it solved.
 
 python -m exercises.hand_out 03 --to FOLDER [--exercises …] [--blank …] [--solved]
 

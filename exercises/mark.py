@@ -249,7 +249,7 @@ def read_results(path: Path) -> list[Results]:
 
 
 def compare(student: Student, name: str, every: list[Results], right: list[Results], end: str):
-    """All points where an answer's results are right for all seeds, half for the shown one alone."""
+    """All points for results that are right for all seeds, half for the shown one alone."""
     points = EXERCISES[name].points
     if len(every) != 1 + len(right):
         student.flags.append(f"{name}: {end or 'no result'}")

@@ -1,6 +1,7 @@
 """What a trial works with: an answer that is asked with care, and inputs drawn from a seed."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from numbers import Real
@@ -149,7 +150,8 @@ def one_number(value) -> float:
     """A finite number, also numpy's or torch's; raises Wrong for anything else."""
     if isinstance(value, Tensor | np.ndarray | np.generic) and np.size(value) == 1:
         value = value.item()
-    if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(value):
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):
         raise Wrong(f"this is {describe(value)}; expected a number.", "no number")
     return float(value)
 
@@ -169,7 +171,7 @@ def digest(name: str, value: float) -> Tensor:
 
 
 def gradient(value: Tensor, *parameters: Tensor) -> Tensor:
-    """The gradient of a returned scalar with respect to parameters, flat; Wrong where none flows."""
+    """The gradient of a returned scalar by the parameters, flat; Wrong where none flows."""
     if not value.requires_grad:
         sentence = (
             "no gradient flows from what you return to the network's parameters: is it a plain "
@@ -181,7 +183,7 @@ def gradient(value: Tensor, *parameters: Tensor) -> Tensor:
 
 
 def tensors_in(thing) -> Iterator[Tensor]:
-    """The tensors that an answer is given: also within lists, dicts, frames, and a module's buffers."""
+    """The tensors that an answer is given, also in lists, dicts and frames; a module's buffers."""
     if isinstance(thing, Tensor):
         yield thing
     elif isinstance(thing, nn.Module):
@@ -200,7 +202,7 @@ def describe(value) -> str:
     return f"{text} ({kind})" if len(text) <= 60 else f"a {kind}"
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An exception as "ValueError: its first line"."""
     line = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

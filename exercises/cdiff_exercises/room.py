@@ -94,10 +94,9 @@ def run(name: str, value, *seeds: int) -> Results:
         try:
             for key, result, *tolerance in entry.trial(Answer(value), Draw(*seeds)):
                 result = torch.as_tensor(result).detach().cpu().double()
-                predicted = entry.kind == "predict"
-                results.values[key] = (
-                    digest(f"{name}/{key}", result.item()) if predicted else result
-                )
+                if entry.kind == "predict":
+                    result = digest(f"{name}/{key}", result.item())
+                results.values[key] = result
                 results.tolerances[key] = tolerance[0] if tolerance else TOLERANCE
         except Wrong as error:
             results.stop, results.sentence = error.stop, str(error)

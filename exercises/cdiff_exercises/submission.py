@@ -103,7 +103,7 @@ def bound_names(node: ast.stmt) -> set[str]:
 
 
 def results_of(name: str, source: str, namespace: dict, seeds: list[list[int]]) -> list[Results]:
-    """Run an answer's cell, then the answer through its trial with inputs from each of the seeds."""
+    """Run an answer's cell, then the answer through its trial, once for each of the seeds."""
     problem = execute(source, namespace)
     if problem and name not in namespace:
         return [Results(stop="cell", sentence=f"its cell raised {problem}")] * len(seeds)

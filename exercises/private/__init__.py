@@ -21,7 +21,7 @@ class Answers:
     mistakes: dict[str, tuple] = field(default_factory=dict)  # the answers that it leads to
 
     def mistake(self, key: str, hint: str, *values) -> None:
-        """Add a known mistake; "unchanged" is the bug that the notebook prints, and has no values."""
+        """Add a known mistake; "unchanged" is the bug that the notebook prints, without values."""
         if key in self.hints:
             raise ValueError(f"there is a mistake {key!r} already.")
         self.hints[key], self.mistakes[key] = hint, values
