@@ -164,7 +164,8 @@ def sketch(values: Tensor, count: int = 16) -> Tensor:
 def digest(name: str, value: float) -> Tensor:
     """A predicted number as 16 bytes that do not show it: float64 (16,).
 
-    It keeps an answer from being read by accident; who wants to can try numbers until one passes.
+    The seed is part of the name, so what is shown is of no use in marking. It keeps an answer from
+    being read by accident; who wants to can try numbers until one passes.
     """
     text = f"{name}: {round(value, 6) + 0.0:.10g}"
     return torch.tensor(list(hashlib.sha256(text.encode()).digest()[:16])).double()

@@ -95,7 +95,7 @@ def run(name: str, value, *seeds: int) -> Results:
             for key, result, *tolerance in entry.trial(Answer(value), Draw(*seeds)):
                 result = torch.as_tensor(result).detach().cpu().double()
                 if entry.kind == "predict":
-                    result = digest(f"{name}/{key}", result.item())
+                    result = digest(f"{name}/{key}/{seeds}", result.item())
                 results.values[key] = result
                 results.tolerances[key] = tolerance[0] if tolerance else TOLERANCE
         except Wrong as error:

@@ -8,6 +8,7 @@ marker, which knows what is right. Nothing here decides about marks.
 import ast
 import contextlib
 import json
+import os
 import re
 import sys
 from dataclasses import dataclass, field
@@ -150,7 +151,9 @@ def main(folder: Path) -> None:
                 execute(text, namespace)
             results = results_of(name, source, namespace, request["seeds"])
             write_results(folder / f"{name}-{number}", results)
+    (folder / "done").touch()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    os._exit(0)  # threads that an answer has started wait for nobody

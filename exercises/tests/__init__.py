@@ -1,0 +1,1 @@
+"""Tests of the exercises: their answers, what leaks, handing out, marking."""

@@ -1,0 +1,116 @@
+"""Known wrong answers earn their hints, right ones in any style pass, and what is stored is true."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from cdiff_exercises.room import EXERCISES, SHOWN_SEED, first_difference, judge, known, run
+from exercises import build, hand_out
+from exercises.private import ANSWERS
+
+ASKED = [entry for entry in EXERCISES.values() if entry.kind != "taught"]
+KNOWN = [
+    (name, number, key, value)
+    for name in EXERCISES
+    for number, (key, value) in enumerate(build.known_answers(name))
+]
+IDS = [f"{name}-{key or 'right'}-{number}" for name, number, key, _ in KNOWN]
+MARKING = [(seed, 1) for seed in (11, 2027, 3)]
+each_exercise = pytest.mark.parametrize("entry", ASKED, ids=lambda entry: entry.name)
+
+
+@pytest.mark.parametrize(("name", "number", "key", "value"), KNOWN, ids=IDS)
+def test_a_known_answer_gets_its_own_sentence(name, number, key, value):
+    verdict = judge(name, run(name, value, SHOWN_SEED))
+    assert bool(verdict) is not bool(key) and verdict.mistake == (key or None), verdict
+    assert verdict.sentence == known(name).texts[key]
+
+
+def test_what_is_stored_is_what_the_answers_give():
+    assert build.build(write=False) == [], "python -m exercises.build"
+
+
+def is_right(name, value, seeds) -> bool:
+    """Whether an answer's results for these seeds are the right answer's."""
+    expected = run(name, ANSWERS[name].right[0], *seeds)
+    return first_difference(run(name, value, *seeds), expected) is None
+
+
+@each_exercise
+def test_marking_agrees_on_inputs_that_nobody_has_seen(entry):
+    """Right answers pass for every seed; mistakes fail, unless the number itself is the answer."""
+    for key, value in build.known_answers(entry.name):
+        passes = [is_right(entry.name, value, seeds) for seeds in MARKING]
+        if entry.kind != "predict" or key:
+            assert all(passes) if not key else not all(passes), (key, passes)
+
+
+@each_exercise
+def test_four_mistakes_and_two_right_answers_are_known(entry):
+    answers = ANSWERS[entry.name]
+    if entry.name != "final_task":  # its folders are tried in test_final_task.py
+        assert len(answers.hints) >= 4 and len(answers.right) >= (entry.kind != "predict") + 1
+    assert ("unchanged" in answers.hints) == (entry.kind == "bug")
+
+
+@each_exercise
+def test_a_hint_is_a_sentence_of_its_own(entry):
+    texts = ANSWERS[entry.name].hints.values()
+    assert len(set(texts)) == len(texts)
+    assert all(len(text) > 20 and text.strip()[-1] in ".?)" for text in texts)
+
+
+@each_exercise
+def test_an_exercise_stands_in_its_notebook_with_goal_hints_gap_and_check(entry):
+    task, answer, check = (
+        next(c for c in hand_out.read(entry.notebook).cells if c.id == f"ex-{entry.name}-{part}")
+        for part in ("task", "answer", "check")
+    )
+    words = f"*{entry.kind} · {entry.minutes} minutes · {entry.points} point"
+    assert words in task.source and "**Goal**" in task.source
+    assert task.source.count("<details>") == 3
+    assert check.source == f"check.{entry.name}({entry.name})"
+    (output,) = check.outputs
+    assert f"✗ not yet · {entry.name}: " in output.data["text/plain"]
+    assert "jupyter" not in answer.metadata and answer.metadata.nbgrader.grade_id == entry.name
+    assert check.metadata.nbgrader.points == entry.points
+
+
+@each_exercise
+def test_a_gap_is_said_kindly_and_the_solution_fills_it(entry):
+    if entry.name == "final_task":
+        return  # it trains a network: tried where notebook 08 is run solved
+    gap = hand_out.defined(entry.name, hand_out.source_of(entry.name, "answer"))
+    verdict = judge(entry.name, run(entry.name, gap, SHOWN_SEED))
+    assert not verdict and "gap" in verdict.sentence and verdict.mistake is None
+    solved = hand_out.defined(entry.name, hand_out.solution(entry.name))
+    assert judge(entry.name, run(entry.name, solved, SHOWN_SEED))
+    assert all(is_right(entry.name, solved, seeds) for seeds in MARKING)
+
+
+def test_exercises_are_numbered_as_they_stand():
+    for number in sorted({entry.notebook for entry in ASKED}):
+        titles = [
+            hand_out.source_of(n, "task").split("\n")[0] for n in hand_out.exercises_of(number)
+        ]
+        numbers = [re.match(r"### Exercise (\d\d\.\d+) · ", title)[1] for title in titles]
+        assert numbers == [f"{number}.{i + 1}" for i in range(len(titles))]
+
+
+def test_every_notebook_has_exercises_and_every_exercise_a_notebook():
+    count = Counter(entry.notebook for entry in ASKED)
+    assert sorted(count) == [f"0{i}" for i in range(1, 9)] and sum(count.values()) >= 42
+    standing = {name for number in count for name in hand_out.exercises_of(number)}
+    assert standing == {entry.name for entry in ASKED} and set(ANSWERS) == set(EXERCISES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_the_stored_numbers_hold_with_any_number_of_threads(threads):
+    command = [sys.executable, "-m", "exercises.build", "--check"]
+    environment = os.environ | {"OMP_NUM_THREADS": threads}
+    subprocess.run(command, cwd=hand_out.HOUSE, env=environment, check=True)
