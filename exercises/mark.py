@@ -114,7 +114,7 @@ def submissions(folder: Path) -> list[Student]:
 
 def mark_folder(folder: Path, task: Task, limits: Limits) -> list[Student]:
     """Mark all submissions of a folder, `limits.jobs` at a time."""
-    students, right = submissions(folder), task.right_results()
+    right, students = task.right_results(), submissions(folder)
     with ThreadPoolExecutor(limits.jobs) as pool:
         return list(pool.map(lambda each: mark_student(each, task, right, limits), students))
 

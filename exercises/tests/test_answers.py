@@ -1,4 +1,4 @@
-"""Known wrong answers earn their hints, right ones in any style pass, and what is stored is true."""
+"""Known wrong answers earn their hints, right ones in any style pass; what is stored is true."""
 
 import os
 import re

@@ -114,8 +114,7 @@ def test_a_solved_notebook_runs_and_every_check_says_right(number, tmp_path, mon
     path = tmp_path / hand_out.notebook_path(number).name
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
-        name, part = part_of(cell) or ("", "")
-        if part == "check":
+        if (part_of(cell) or "  ")[1] == "check":
             cell.source = f"verdict = {cell.source}\nassert verdict, verdict"
     nbformat.write(notebook, path)
     command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", str(path)]
