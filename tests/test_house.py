@@ -38,7 +38,6 @@ MAY_IMPORT = {
     "reference": {"runtime", "diffusion", "unet"},
     "evaluation": {"runtime", "data", "visualization"},
     "parallel": {"runtime", "training"},
-    "checks": set(NAMES.values()) - {"__main__", "commands", "options", "parallel"},
     "options": {"commands"},  # once it is understood what was typed
     "commands": set(NAMES.values()) - {"__main__", "options"},
     "__main__": {"options"},
@@ -46,23 +45,25 @@ MAY_IMPORT = {
 EXCEPTIONS = {"runtime/report.py": {"diffusion", "unet", "training"}}  # it times a training step
 
 
-ARROWS = {  # which rooms a room may import besides itself
+ARROWS = {  # which rooms a room may import besides itself; the most special ones last
     "cdiff_helpers": set(),
-    "notebooks": {"cdiff_helpers"},
-    "instructor": {"cdiff_helpers"},
+    "notebooks": {"cdiff_helpers", "cdiff_exercises"},
+    "exercises": {"cdiff_helpers", "cdiff_exercises"},
+    "exercises/cdiff_exercises": {"cdiff_helpers"},
     "tools": {"cdiff_helpers"},
     "benchmarks": {"cdiff_helpers"},
-    "tests": {"cdiff_helpers", "instructor", "tools", "benchmarks"},
+    "tests": {"cdiff_helpers", "cdiff_exercises", "exercises", "tools", "benchmarks"},
 }
-ACROSS = {"tools/assignment.py": {"instructor"}}  # the audit asks the known answers
+ARROWS["exercises/tests"] = ARROWS["tests"] | {"tests"}
 PROGRAMS = {  # by file: its room and its texts, a notebook's cells among them
     path.relative_to(HOUSE).as_posix(): (room, [path.read_text(encoding="utf-8")])
     for room in ARROWS
     for path in sorted((HOUSE / room).rglob("*.py"))
 } | {path.name: ("notebooks", [as_python(c) for c in cells(path, "code")]) for path in NOTEBOOKS}
+ROOMS = {room.split("/")[-1] for room in ARROWS}
 PROGRAMS["conftest.py"] = ("tests", [(HOUSE / "conftest.py").read_text(encoding="utf-8")])
 INSIDE = {Path(name).stem for name in PROGRAMS} | {Path(name).parent.name for name in PROGRAMS}
-BARE = INSIDE - set(ARROWS) - sys.stdlib_module_names  # no import begins with these
+BARE = INSIDE - ROOMS - sys.stdlib_module_names  # no import begins with these
 BY_PATH = r"sys\.path\b|[s]yspath_prepend|spec_from_[f]ile|[r]un_path|[a]ddsitedir"
 FIRST_CELL = "tools/course/publish.py"  # writes the notebooks' own, which may lie beside the course
 MOST_PARAMETERS = {"guided_noise": 6}  # the contract's; four for all others
@@ -91,8 +92,8 @@ def test_rooms_import_the_package_and_never_back(name):
     modules = [a.name for node in nodes if isinstance(node, ast.Import) for a in node.names]
     modules += [n.module for n in nodes if isinstance(n, ast.ImportFrom) and not n.level]
     imported = {module.split(".")[0] for module in modules}
-    assert imported & set(ARROWS) <= ARROWS[room] | {room} | ACROSS.get(name, set())
-    assert not imported & BARE, "by its whole name, such as tools.release"
+    assert imported & ROOMS <= ARROWS[room] | {room.split("/")[-1]}
+    assert not imported & BARE, "by its whole name, such as tools.course.weave"
 
 
 def test_nothing_is_imported_by_its_path():
@@ -103,7 +104,9 @@ def test_nothing_is_imported_by_its_path():
 
 def test_tools_are_run_as_modules():
     for path in (*HOUSE.glob("*.md"), *HOUSE.glob("*/*.md"), HOUSE / ".ci" / "run"):
-        by_path = re.search(r"python3? \S*(tools|benchmarks|tests)/\S+", path.read_text("utf-8"))
+        by_path = re.search(
+            r"python3? \S*(tools|exercises|benchmarks|tests)/\S+", path.read_text("utf-8")
+        )
         assert not by_path, f"{path.name}: {by_path}"
 
 
@@ -124,7 +127,6 @@ def test_the_median_function_has_at_most_eight_lines():
     lengths = [
         node.end_lineno - node.lineno + 1
         for path in MODULES
-        if NAMES[path] != "checks"
         for node in definitions(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef)
     ]
@@ -132,11 +134,8 @@ def test_the_median_function_has_at_most_eight_lines():
 
 
 def test_every_idea_is_defined_once():
-    """Checks bear the name of what they check, and an answer that of its exercise."""
     homes = {}
     for path in (path for path in MODULES if path.stem != "__main__"):
-        if NAMES[path] == "checks":
-            continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name != "__getattr__":
                 assert node.name not in homes, f"{node.name} in {homes[node.name]} and {path.stem}"

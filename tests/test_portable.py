@@ -14,7 +14,7 @@ from tests.support.runs import TINY, fresh, same
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what is open")
 TEXT = {"read_text": 0, "write_text": 1}  # and how many arguments come before the encoding
-FOLDERS = ("cdiff_helpers", "benchmarks", "instructor", "tools", "tests")
+FOLDERS = ("cdiff_helpers", "benchmarks", "exercises", "tools", "tests")
 
 
 @on_linux
