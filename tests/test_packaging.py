@@ -75,7 +75,8 @@ def archives(tmp_path_factory):
 @pytest.mark.slow
 def test_a_wheel_holds_the_package_and_nothing_else(archives):
     names, _, *wheels = archives
-    package = {name for name in names if name.startswith("cdiff_helpers/")}
+    public = ("cdiff_helpers/", "exercises/cdiff_exercises/")
+    package = {name.removeprefix("exercises/") for name in names if name.startswith(public)}
     for wheel in wheels:  # from the repository, and from the source archive
         packed = set(zipfile.ZipFile(wheel).namelist())
         about = {name for name in packed if ".dist-info/" in name}
@@ -87,9 +88,11 @@ def test_a_wheel_holds_the_package_and_nothing_else(archives):
 def test_the_source_archive_holds_what_a_reader_needs_and_no_half_of_the_tests(archives):
     names, unpacked, *_ = archives
     packed = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*")}
-    wanted = {name for name in names if name.startswith(("cdiff_helpers/", "notebooks/"))}
+    public = ("cdiff_helpers/", "exercises/cdiff_exercises/", "notebooks/")
+    wanted = {name for name in names if name.startswith(public)}
     assert wanted | {"README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff"} <= packed
-    assert not [name for name in packed if name.startswith(("tests", "tools")) or "pyc" in name]
+    private = ("tests", "tools", "exercises/private", "exercises/tests")
+    assert not [name for name in packed if name.startswith(private) or "pyc" in name]
 
 
 @pytest.mark.slow

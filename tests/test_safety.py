@@ -13,14 +13,17 @@ from tests.support.notebooks import HOUSE, NOTEBOOKS, as_python, cells
 from tests.support.small_set import believe, same_as
 from tools.models.records import write_digests
 
-FOLDERS = ("cdiff_helpers", "tools", "benchmarks", "instructor")
+FOLDERS = ("cdiff_helpers", "tools", "benchmarks", "exercises")
 SOURCES = {
     path.relative_to(HOUSE).as_posix(): [path.read_text(encoding="utf-8")]
     for folder in FOLDERS
     for path in sorted((HOUSE / folder).rglob("*.py"))
 } | {path.name: [as_python(cell) for cell in cells(path, "code")] for path in NOTEBOOKS}
-# What runs a submission runs its code, in a process of its own with nothing to lose
-RUNS_CODE = {"tools/mark_one.py": {"exec"}}
+RUNS_CODE = {
+    # a submission's, in a process of its own with nothing to lose
+    "exercises/cdiff_exercises/submission.py": {"exec"},
+    "exercises/hand_out.py": {"exec"},  # the course's own cells
+}
 
 
 def calls(source):
