@@ -38,6 +38,8 @@ def results_of(name: str) -> list[tuple[str, Results]]:
         same = [k for k, other in distinct if first_difference(results, other) is None]
         if same and same[0] != key:
             raise ValueError(f"{name}: {key or 'a right answer'} gives the results of {same[0]!r}.")
+        if not key and results.stop:
+            raise ValueError(f"{name}: a right answer is refused: {results.sentence}")
         if not key and distinct and not same and EXERCISES[name].kind != "predict":
             raise ValueError(f"{name}: two right answers differ. {results}")
         if results.stop.startswith("raised") and not results.values and key:

@@ -148,7 +148,7 @@ class Answer:
 
 def one_number(value) -> float:
     """A finite number, also numpy's or torch's; raises Wrong for anything else."""
-    if isinstance(value, Tensor | np.ndarray | np.generic) and np.size(value) == 1:
+    if isinstance(value, Tensor | np.ndarray | np.generic) and np.prod(value.shape) == 1:
         value = value.item()
     number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not math.isfinite(value):
