@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from cdiff_exercises.room import EXERCISES
-from exercises.private import ANSWERS
+from exercises.private import ANSWERS, SOLUTIONS
 
 HOUSE = Path(__file__).resolve().parent.parent
 CELL = re.compile(r"ex-(?P<name>\w+)-(?P<part>task|answer|check)")
@@ -93,8 +93,8 @@ def printed_bug(name: str):
 
 def solution(name: str) -> str:
     """The text of an exercise's answer cell, solved: the gap's place between nbgrader's marks."""
-    gap, solved = source_of(name, "answer"), ANSWERS[name].solution
-    if not solved and not callable(value := ANSWERS[name].right[0]):
+    gap, solved = source_of(name, "answer"), SOLUTIONS[name]
+    if not solved and not callable(value := ANSWERS[name]["right"][0]):
         solved = f"{name} = {value!r}"
     if solved:
         return "\n".join([gap, BEGIN, solved, END])

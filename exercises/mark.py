@@ -70,7 +70,7 @@ class Task:
 
     def right_results(self) -> dict[str, list[Results]]:
         """What the right answers give for the marking seeds, by exercise."""
-        right = {name: ANSWERS[name].right[0] for name in self.names}
+        right = {name: ANSWERS[name]["right"][0] for name in self.names}
         return {n: [run(n, right[n], *seed) for seed in self.seeds[1:]] for n in self.names}
 
     def most(self) -> int:

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from cdiff_exercises.room import EXERCISES, known
+from cdiff_exercises.room import EXERCISES, texts
 from cdiff_helpers.console import replace_unprintable
 
 
@@ -12,7 +12,8 @@ def listed() -> list[dict]:
     entries = []
     for entry in sorted(EXERCISES.values(), key=lambda each: each.notebook):
         fields = {key: value for key, value in vars(entry).items() if key != "trial"}
-        hints = {key: text for key, text in known(entry.name).texts.items() if key}
+        hints = dict(texts(entry.name))
+        del hints["right"]
         entries.append(fields | {"hints": hints})
     return entries
 

@@ -71,7 +71,7 @@ def add_noise(answer, draw):
         x0, noise = draw.normal(b, c, h, w).float(), draw.normal(b, c, h, w).float()
         xt, used = answer.several(2, x0, draw.labels(b, 900), noise=noise)
         yield f"x_t of {b} images, {w} pixels wide", answer.tensor(xt, shape=x0.shape)
-        yield "the noise that you return", answer.tensor(used, shape=x0.shape)
+        yield f"the noise returned for {b} images", answer.tensor(used, shape=x0.shape)
     _, drawn = answer.several(2, torch.zeros(2, 3, 64, 64), torch.tensor([500, 999]))
     drawn = answer.tensor(drawn, shape=(2, 3, 64, 64))
     yield "the mean of noise that you draw", drawn.mean(), 0.05

@@ -2,9 +2,11 @@
 
 An exercise is a *trial*: a generator function of an `Answer` and of the `Draw` that its inputs come
 from. It yields named results, (name, value) or (name, value, tolerance). `expected/` holds the
-results of the right answer and of known mistakes on the shown seed: numbers and hints, no code.
+results of the right answer and of known mistakes on the shown seed, numbers and no code; the .ini
+file beside the trial holds what is said to whoever has them.
 """
 
+import configparser
 import inspect
 import json
 import os
@@ -14,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from cdiff_exercises.answer import Answer, Draw, Wrong, digest, one_line
@@ -124,39 +126,39 @@ def first_difference(results: Results, expected: Results) -> str | None:
     return None if same_end else ""
 
 
-@dataclass(frozen=True)
-class Known:
-    """What is stored of an exercise: texts by key, and (key, results) of each known answer.
+@cache
+def texts(name: str) -> dict[str, str]:
+    """What is said of an exercise's answers: praise under "right", a hint by each mistake's key.
 
-    The key is "" for a right answer; its text is the praise. The text under "otherwise", where
-    there is one, is added for an answer that is none of the known ones.
+    The text under "otherwise", where there is one, helps whoever is wrong in no known way.
     """
-
-    texts: dict[str, str]
-    answers: list[tuple[str, Results]]
+    (path,) = EXPECTED.parent.glob(f"nb{EXERCISES[name].notebook}_*.ini")
+    parser = configparser.ConfigParser(delimiters=("=",), interpolation=None)
+    parser.read_string(path.read_text(encoding="utf-8"))
+    return dict(parser[name])
 
 
 @cache
-def known(name: str) -> Known:
-    """The stored results and texts of an exercise."""
-    stored = json.loads((EXPECTED / f"{name}.json").read_text(encoding="utf-8"))
-    tensors = load_file(EXPECTED / f"{name}.safetensors")
+def known(name: str) -> list[tuple[str, Results]]:
+    """(key, results) of each known answer on the shown seed; right ones first, as "right"."""
+    with safe_open(EXPECTED / f"{name}.safetensors", "pt") as file:
+        ends, tolerances = (json.loads(file.metadata()[key]) for key in ("ends", "tolerances"))
+        tensors = {key: file.get_tensor(key).double() for key in file.keys()}  # noqa: SIM118
     answers = []
-    for number, entry in enumerate(stored["answers"]):
-        keys = [key for key in stored["tolerances"] if f"{number}/{key}" in tensors]
-        values = {key: tensors[f"{number}/{key}"].double() for key in keys}
-        answers.append((entry["mistake"], Results(values, stored["tolerances"], entry["stop"])))
-    return Known(stored["texts"], answers)
+    for number, (key, stop) in enumerate(ends):
+        values = {k: tensors[f"{number}/{k}"] for k in tolerances if f"{number}/{k}" in tensors}
+        answers.append((key, Results(values, tolerances, stop)))
+    return answers
 
 
 def judge(name: str, results: Results) -> Verdict:
     """The verdict on results for the shown seed: right, a known mistake, or how they differ."""
-    store = known(name)
-    for mistake, expected in store.answers:  # right ones first
+    for key, expected in known(name):
         if first_difference(results, expected) is None:
-            return Verdict(name, not mistake, store.texts[mistake], mistake or None)
-    sentence = difference(EXERCISES[name], results, store.answers[0][1])
-    more = store.texts.get("otherwise", "") if not results.stop else ""
+            right = key == "right"
+            return Verdict(name, right, texts(name)[key], None if right else key)
+    sentence = difference(EXERCISES[name], results, known(name)[0][1])
+    more = texts(name).get("otherwise", "") if not results.stop else ""
     return Verdict(name, False, f"{sentence} {more}".strip())
 
 

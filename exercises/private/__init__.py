@@ -1,45 +1,29 @@
-"""The answers: right ones, and known mistakes with the hints that they earn. Never handed out.
+"""The answers: right ones, and known mistakes. Never handed out.
 
 One file per notebook, by the names of the trials in `cdiff_exercises`. A right value and a mistake
-exist here and nowhere else: `python -m exercises.build` stores their results for the checks.
+exist here and nowhere else: `python -m exercises.build` stores their results for the checks, and
+the .ini file beside the trial says by the same keys what whoever makes a mistake is told.
 """
 
 import importlib
 import pkgutil
-from dataclasses import dataclass, field
+
+ANSWERS: dict[str, dict[str, list]] = {}  # by exercise and key; "right" comes first
+SOLUTIONS: dict[str, str] = {}  # by exercise, its text, where it is no function's
 
 
-@dataclass
-class Answers:
-    """What is known of one exercise: right answers and, by their keys, mistakes."""
+def answers(exercise: str, *, right: list, solution: str = "", **mistakes: list) -> None:
+    """The known answers to an exercise.
 
-    praise: str
-    right: tuple  # the first is the solution
-    otherwise: str  # helps whoever is wrong in no known way
-    solution: str  # the solution's text, where it is not the first right function's
-    hints: dict[str, str] = field(default_factory=dict)  # by a mistake's key
-    mistakes: dict[str, tuple] = field(default_factory=dict)  # the answers that it leads to
-
-    def mistake(self, key: str, hint: str, *values) -> None:
-        """Add a known mistake; "unchanged" is the bug that the notebook prints, without values."""
-        if key in self.hints:
-            raise ValueError(f"there is a mistake {key!r} already.")
-        self.hints[key], self.mistakes[key] = hint, values
-
-
-ANSWERS: dict[str, Answers] = {}  # by exercise
-
-
-def right(exercise: str, praise: str, *values, otherwise: str = "", solution: str = "") -> Answers:
-    """The right answers to an exercise; the first one's text solves it in the notebook.
-
-    So that one has the exercise's name, is written to be read, and uses what the notebook imports.
-    The others are in styles of their own.
+    The first right one solves it in the notebook by its text: so it has the exercise's name, is
+    written to be read, and uses what the notebook imports. The others have styles of their own. A
+    mistake's key stands before the answers that it leads to; "unchanged", the bug that the notebook
+    prints, is taken from there.
     """
     if exercise in ANSWERS:
-        raise ValueError(f"{exercise} has right answers already.")
-    ANSWERS[exercise] = Answers(praise, values, otherwise, solution)
-    return ANSWERS[exercise]
+        raise ValueError(f"{exercise} has answers already.")
+    ANSWERS[exercise] = {"right": right, **mistakes}
+    SOLUTIONS[exercise] = solution
 
 
 for _module in pkgutil.iter_modules(__path__):

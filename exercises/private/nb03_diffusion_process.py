@@ -7,7 +7,7 @@ import torch
 
 from cdiff_helpers import diffusion
 from cdiff_helpers.diffusion import DiffusionProcess
-from exercises.private import right
+from exercises.private import answers
 
 
 def linear_alpha_bar(num_steps):
@@ -29,39 +29,18 @@ def one_by_one(num_steps):
     return torch.tensor(table)
 
 
-known = right(
+answers(
     "linear_alpha_bar",
-    "ᾱ falls from almost 1 to almost 0, for any T above 20.",
-    linear_alpha_bar,
-    one_by_one,
-    lambda T: np.exp(np.log1p(-np.linspace(1e-4, 0.02, T) * 1000 / T).cumsum()),
-)
-known.mistake(
-    "one_step",
-    "You return α, the share that one step keeps. ᾱ_t is what all steps up to t keep: the product "
-    "of α_0 … α_t, a cumprod.",
-    lambda T: 1 - betas(T),
-)
-known.mistake(
-    "betas_multiplied",
-    "You multiply the β. What multiplies is what is kept: α = 1 - β.",
-    lambda T: betas(T).cumprod(0),
-)
-known.mistake(
-    "summed",
-    "You add the β up. Shares that are kept multiply: (1 - β_0)(1 - β_1) and so on.",
-    lambda T: 1 - betas(T).cumsum(0),
-)
-known.mistake(
-    "shifted",
-    "Your table starts at 1, one step early: ᾱ_0 is what is left after the first step, α_0.",
-    lambda T: torch.cat([torch.ones(1), (1 - betas(T)).cumprod(0)[:-1]]),
-)
-known.mistake(
-    "not_scaled",
-    "Right for T = 1000, but a shorter process has to lose as much in fewer steps: scale both ends "
-    "of β by 1000 / T.",
-    lambda T: (1 - betas(T) * T / 1000).cumprod(0),
+    right=[
+        linear_alpha_bar,
+        one_by_one,
+        lambda T: np.exp(np.log1p(-np.linspace(1e-4, 0.02, T) * 1000 / T).cumsum()),
+    ],
+    one_step=[lambda T: 1 - betas(T)],
+    betas_multiplied=[lambda T: betas(T).cumprod(0)],
+    summed=[lambda T: 1 - betas(T).cumsum(0)],
+    shifted=[lambda T: torch.cat([torch.ones(1), (1 - betas(T)).cumprod(0)[:-1]])],
+    not_scaled=[lambda T: (1 - betas(T) * T / 1000).cumprod(0)],
 )
 
 
@@ -77,34 +56,17 @@ def searched(alpha_bar, snr):
             return t
 
 
-known = right(
+answers(
     "time_of_snr",
-    "from there on the noise outweighs the image by that ratio.",
-    time_of_snr,
-    searched,
-    lambda table, snr: torch.logit(table).lt(math.log(snr)).int().argmax(),
-)
-known.mistake(
-    "amplitudes",
-    "You compare √ᾱ / √(1-ᾱ). That is the ratio of sizes; the signal-to-noise ratio is one of "
-    "variances, its square.",
-    lambda table, snr: int((table.sqrt() / (1 - table).sqrt() >= snr).sum()),
-)
-known.mistake(
-    "only_the_signal",
-    "You compare ᾱ itself. The ratio also has the noise's variance below it: 1 - ᾱ.",
-    lambda table, snr: int((table >= min(snr, 2)).sum()),
-)
-known.mistake(
-    "upside_down",
-    "Your ratio is noise over signal; turn it round.",
-    lambda table, snr: int(((1 - table) / table <= snr).sum()),
-)
-known.mistake(
-    "one_early",
-    "One too early: at your t the ratio is still at least as high as asked. The first time *below* "
-    "it was asked for.",
-    lambda table, snr: time_of_snr(table, snr) - 1,
+    right=[
+        time_of_snr,
+        searched,
+        lambda table, snr: torch.logit(table).lt(math.log(snr)).int().argmax(),
+    ],
+    amplitudes=[lambda table, snr: int((table.sqrt() / (1 - table).sqrt() >= snr).sum())],
+    only_the_signal=[lambda table, snr: int((table >= min(snr, 2)).sum())],
+    upside_down=[lambda table, snr: int(((1 - table) / table <= snr).sum())],
+    one_early=[lambda table, snr: time_of_snr(table, snr) - 1],
 )
 
 
@@ -129,85 +91,32 @@ def by_shares(signal, spread):
     return noisy_at
 
 
-known = right(
+answers(
     "noisy_at",
-    "a signal scale and a noise scale for each image, whatever its size.",
-    noisy_at,
-    per_image,
-    lambda table, x0, t, noise: (
-        torch.einsum("b,bchw->bchw", table.gather(0, t) ** 0.5, x0)
-        + torch.einsum("b,bchw->bchw", (1 - table.gather(0, t)) ** 0.5, noise)
-    ),
-)
-known.mistake(
-    "unchanged",
-    "This is the printed code: where B equals the width it gives each *column* a timestep of its "
-    "own, elsewhere it fails. And noise of variance 1 - ᾱ has another scale.",
-)
-known.mistake(
-    "columns",
-    "Each *column* of your images has a timestep of its own: (B,) lines up with the width. It is "
-    "silent because here B equals W. One factor per image has the shape (B, 1, 1, 1).",
-    lambda table, x0, t, noise: table[t].sqrt() * x0 + (1 - table[t]).sqrt() * noise,
-)
-known.mistake(
-    "variance",
-    "Your noise is scaled by the variance 1 − ᾱ; the standard deviation is its square root.",
-    by_shares(torch.sqrt, lambda a: 1 - a),
-)
-known.mistake(
-    "image_not_rooted",
-    "The image's scale is √ᾱ; you take ᾱ itself.",
-    by_shares(lambda a: a, lambda a: (1 - a).sqrt()),
-)
-known.mistake(
-    "swapped",
-    "You give the image the noise's scale, and the noise the image's.",
-    by_shares(lambda a: (1 - a).sqrt(), torch.sqrt),
-)
-known.mistake(
-    "one_time",
-    "All images get the first one's timestep; t has an entry for each.",
-    lambda table, x0, t, noise: noisy_at(table, x0, t[:1].expand(len(t)), noise),
-)
-known.mistake(
-    "not_squared_away",
-    "Your noise's scale is 1 - √ᾱ. Variances add up to 1, not scales: √(1 - ᾱ).",
-    by_shares(torch.sqrt, lambda a: 1 - a.sqrt()),
+    right=[
+        noisy_at,
+        per_image,
+        lambda table, x0, t, noise: (
+            torch.einsum("b,bchw->bchw", table.gather(0, t) ** 0.5, x0)
+            + torch.einsum("b,bchw->bchw", (1 - table.gather(0, t)) ** 0.5, noise)
+        ),
+    ],
+    columns=[lambda table, x0, t, noise: table[t].sqrt() * x0 + (1 - table[t]).sqrt() * noise],
+    variance=[by_shares(torch.sqrt, lambda a: 1 - a)],
+    image_not_rooted=[by_shares(lambda a: a, lambda a: (1 - a).sqrt())],
+    swapped=[by_shares(lambda a: (1 - a).sqrt(), torch.sqrt)],
+    one_time=[lambda table, x0, t, noise: noisy_at(table, x0, t[:1].expand(len(t)), noise)],
+    not_squared_away=[by_shares(torch.sqrt, lambda a: 1 - a.sqrt())],
 )
 
-known = right(
+answers(
     "variance_half_way",
-    "the image's part and the noise's add up. Images of variance 1 would keep it at every t.",
-    0.5 * 0.5**2 + 0.5,
-    0.63,
-    0.62,
-    otherwise="Variances of independent parts add: which are the two parts?",
-)
-known.mistake(
-    "always_one",
-    "That holds for images of variance 1. These have a standard deviation of 0.5, so less.",
-    1,
-)
-known.mistake(
-    "scales_mixed",
-    "You mixed standard deviations by ᾱ and 1 - ᾱ. Those are shares of variance: mix the "
-    "variances.",
-    0.75,
-)
-known.mistake(
-    "factors_not_squared",
-    "You weighted the variances by √ᾱ and √(1-ᾱ). A factor counts squared in a variance.",
-    0.5**0.5 * 0.5**2 + 0.5**0.5,
-    0.884,
-    0.88,
-)
-known.mistake("image_alone", "That is the image's part alone; the noise adds its own.", 0.125)
-known.mistake(
-    "standard_deviation",
-    "That is the standard deviation. Its square was asked for.",
-    0.625**0.5,
-    0.79,
+    right=[0.5 * 0.5**2 + 0.5, 0.63, 0.62],
+    always_one=[1],
+    scales_mixed=[0.75],
+    factors_not_squared=[0.5**0.5 * 0.5**2 + 0.5**0.5, 0.884, 0.88],
+    image_alone=[0.125],
+    standard_deviation=[0.625**0.5, 0.79],
 )
 
 
@@ -236,52 +145,28 @@ def weighted(images, xt, kept, *, mean=None, variance=None, dim=1, root=2):
     return torch.softmax(-distance / (2 * spread), dim=dim)
 
 
-known = right(
+answers(
     "ideal_denoiser",
-    "a mean over all images that fit: blurred where much fits, sharp where one does.",
-    ideal_denoiser,
-    image_by_image,
-    lambda z, x, a: (
-        torch.softmax((a**0.5 * x @ z.T - a / 2 * z.square().sum(1)) / (1 - a), 1).double() @ z
-    ),
-)
-known.mistake(
-    "nearest",
-    "You return the image that fits best. The mean weighs all images by how well they fit.",
-    lambda z, x, a: z[torch.cdist(x, a**0.5 * z).argmin(1)],
-)
-known.mistake(
-    "not_scaled_down",
-    "You compare x_t with the images themselves. In x_t an image is scaled by √ᾱ.",
-    lambda z, x, a: weighted(z, x, a, mean=1.0) @ z,
-)
-known.mistake(
-    "standard_deviation",
-    "You divide by 2√(1-ᾱ). The exponent of a normal density has the variance below it.",
-    lambda z, x, a: weighted(z, x, a, variance=(1 - a) ** 0.5) @ z,
-)
-known.mistake(
-    "factor_two",
-    "The 2 is missing below the squared distance: -d² / (2 (1-ᾱ)).",
-    lambda z, x, a: weighted(z, x, a, variance=(1 - a) / 2) @ z,
-)
-known.mistake(
-    "not_squared",
-    "The exponent has the *squared* distance.",
-    lambda z, x, a: weighted(z, x, a, root=1) @ z,
-)
-known.mistake(
-    "underflow",
-    "Where there is almost no noise all your weights underflow to 0, and 0 / 0 is nan. softmax "
-    "subtracts the largest exponent first.",
-    lambda z, x, a: (
-        (w := torch.exp(-(torch.cdist(x, a**0.5 * z) ** 2) / (2 * (1 - a)))) @ z / w.sum(1)[:, None]
-    ),
-)
-known.mistake(
-    "over_the_batch",
-    "Your weights add up to 1 over the batch. For each x_t they add up to 1 over the images.",
-    lambda z, x, a: weighted(z, x, a, dim=0) @ z,
+    right=[
+        ideal_denoiser,
+        image_by_image,
+        lambda z, x, a: (
+            torch.softmax((a**0.5 * x @ z.T - a / 2 * z.square().sum(1)) / (1 - a), 1).double() @ z
+        ),
+    ],
+    nearest=[lambda z, x, a: z[torch.cdist(x, a**0.5 * z).argmin(1)]],
+    not_scaled_down=[lambda z, x, a: weighted(z, x, a, mean=1.0) @ z],
+    standard_deviation=[lambda z, x, a: weighted(z, x, a, variance=(1 - a) ** 0.5) @ z],
+    factor_two=[lambda z, x, a: weighted(z, x, a, variance=(1 - a) / 2) @ z],
+    not_squared=[lambda z, x, a: weighted(z, x, a, root=1) @ z],
+    underflow=[
+        lambda z, x, a: (
+            (w := torch.exp(-(torch.cdist(x, a**0.5 * z) ** 2) / (2 * (1 - a))))
+            @ z
+            / w.sum(1)[:, None]
+        )
+    ],
+    over_the_batch=[lambda z, x, a: weighted(z, x, a, dim=0) @ z],
 )
 
 
@@ -321,58 +206,26 @@ def stepping(kept_of=None, variance_of=None, before_of=None, mean_of=None):
     return step_back
 
 
-known = right(
+answers(
     "step_back",
-    "exact for a step of any length, and the step to the clean image adds no noise.",
-    step_back,
-    by_precision,
-    lambda table, x0, xt, t, s: by_precision(table.clone(), x0, xt, t, s),
-)
-known.mistake(
-    "beta_of_one_step",
-    "You take β_t, the share of a single step, for a step of any length. From t_prev to t the "
-    "share that is kept is ᾱ_t / ᾱ_{t_prev}.",
-    stepping(kept_of=lambda table, t: table[t] / table[t - 1]),
-)
-known.mistake(
-    "beta_as_variance",
-    "Your variance is 1 - ᾱ_t / ᾱ_{t_prev}, that of the step forward. The posterior's is smaller, "
-    "by (1-ᾱ_{t_prev}) / (1-ᾱ_t).",
-    stepping(variance_of=lambda variance, kept: 1 - kept),
-)
-known.mistake(
-    "standard_deviation",
-    "You return the standard deviation; the variance was asked for.",
-    stepping(variance_of=lambda variance, kept: variance.sqrt()),
-)
-known.mistake(
-    "last_entry",
-    "t_prev = -1 means the clean image, with ᾱ = 1. alpha_bar[-1] is the table's last entry: pure "
-    "noise.",
-    stepping(before_of=lambda table, t, t_prev, before: table[t_prev]),
-)
-known.mistake(
-    "always_one_step",
-    "Your step goes to t - 1, whatever t_prev is.",
-    stepping(before_of=lambda table, t, t_prev, before: table[t - 1] if t_prev >= 0 else before),
-)
-known.mistake(
-    "swapped",
-    "The factors of x_0 and x_t have changed places: near t_prev = -1 the mean is x_0.",
-    stepping(mean_of=lambda a, b, before, kept, now: (b, a)),
-)
-known.mistake(
-    "not_rooted",
-    "The factors have √ᾱ_{t_prev} and the root of ᾱ_t / ᾱ_{t_prev}; yours lack the roots.",
-    stepping(
-        mean_of=lambda a, b, before, kept, now: (
-            before * (1 - kept) / (1 - now),
-            kept * (1 - before) / (1 - now),
+    right=[step_back, by_precision],
+    beta_of_one_step=[stepping(kept_of=lambda table, t: table[t] / table[t - 1])],
+    beta_as_variance=[stepping(variance_of=lambda variance, kept: 1 - kept)],
+    standard_deviation=[stepping(variance_of=lambda variance, kept: variance.sqrt())],
+    last_entry=[stepping(before_of=lambda table, t, t_prev, before: table[t_prev])],
+    always_one_step=[
+        stepping(before_of=lambda table, t, t_prev, before: table[t - 1] if t_prev >= 0 else before)
+    ],
+    swapped=[stepping(mean_of=lambda a, b, before, kept, now: (b, a))],
+    not_rooted=[
+        stepping(
+            mean_of=lambda a, b, before, kept, now: (
+                before * (1 - kept) / (1 - now),
+                kept * (1 - before) / (1 - now),
+            )
         )
-    ),
+    ],
 )
-
-known = right("add_noise", "eq. 4, with one timestep per image.", DiffusionProcess().add_noise)
 
 
 def adding(signal, spread, draw=torch.randn_like, columns=False):
@@ -391,35 +244,14 @@ def spread_of(a):
     return (1 - a).sqrt()
 
 
-known.mistake(
-    "variance",
-    "Your noise is scaled by the variance 1 − ᾱ; the standard deviation is its square root.",
-    adding(torch.sqrt, lambda a: 1 - a),
-)
-known.mistake(
-    "columns",
-    "Each column of your images has a timestep of its own: give the look-up the shape "
-    "(B, 1, 1, 1).",
-    adding(torch.sqrt, spread_of, columns=True),
-)
-known.mistake(
-    "uniform",
-    "You draw with rand: noise from 0 to 1. The process's noise is normal: randn.",
-    adding(torch.sqrt, spread_of, draw=torch.rand_like),
-)
-known.mistake(
-    "not_given",
-    "The noise that is given is not the one you use.",
-    lambda x0, t, noise=None: DiffusionProcess().add_noise(x0, t),
-)
-known.mistake(
-    "one_value",
-    "You return x_t alone; the loss also needs the noise: return both.",
-    lambda x0, t, noise=None: DiffusionProcess().add_noise(x0, t, noise)[0],
-)
-
-known = right(
-    "cosine_alpha_bar", "a quarter of a cosine wave, squared.", diffusion.cosine_alpha_bar
+answers(
+    "add_noise",
+    right=[DiffusionProcess().add_noise],
+    variance=[adding(torch.sqrt, lambda a: 1 - a)],
+    columns=[adding(torch.sqrt, spread_of, columns=True)],
+    uniform=[adding(torch.sqrt, spread_of, draw=torch.rand_like)],
+    not_given=[lambda x0, t, noise=None: DiffusionProcess().add_noise(x0, t)],
+    one_value=[lambda x0, t, noise=None: DiffusionProcess().add_noise(x0, t, noise)[0]],
 )
 
 
@@ -429,23 +261,11 @@ def wave(T, first=1, s=0.008):
     return [torch.cos((v + s) / (1 + s) * torch.pi / 2) for v in (u, torch.zeros(1).double())]
 
 
-known.mistake(
-    "not_squared",
-    "The wave is squared: f = cos²(…).",
-    lambda T: wave(T)[0] / wave(T)[1],
-)
-known.mistake(
-    "not_scaled",
-    "Divide by f(0): without it the table does not start near 1.",
-    lambda T: wave(T)[0] ** 2,
-)
-known.mistake(
-    "starts_at_one",
-    "Your first entry is 1. This table begins *after* the first step: t + 1.",
-    lambda T: (wave(T, 0)[0] / wave(T)[1]) ** 2,
-)
-known.mistake(
-    "no_offset",
-    "The small offset s = 0.008 is missing in your f.",
-    lambda T: wave(T, s=0)[0] ** 2,
+answers(
+    "cosine_alpha_bar",
+    right=[diffusion.cosine_alpha_bar],
+    not_squared=[lambda T: wave(T)[0] / wave(T)[1]],
+    not_scaled=[lambda T: wave(T)[0] ** 2],
+    starts_at_one=[lambda T: (wave(T, 0)[0] / wave(T)[1]) ** 2],
+    no_offset=[lambda T: wave(T, s=0)[0] ** 2],
 )

@@ -12,7 +12,7 @@ import torch
 import cdiff_exercises
 from cdiff_exercises import check
 from cdiff_exercises.answer import GAP, Answer, Draw, Wrong, gradient, one_number
-from cdiff_exercises.room import EXERCISES, EXPECTED, CheckFailed, Results, pattern
+from cdiff_exercises.room import EXERCISES, EXPECTED, CheckFailed, Results, pattern, texts
 from exercises import hand_out
 from exercises.private import ANSWERS
 
@@ -157,7 +157,7 @@ def public_texts(name: str) -> dict[str, str]:
         "its names": " ".join(dir(function)),
         "its closure": repr([cell.cell_contents for cell in function.__closure__ or ()]),
         "its trial": inspect.getsource(entry.trial),
-        "its texts": (EXPECTED / f"{name}.json").read_text(encoding="utf-8"),
+        "its texts": str(texts(name)),
         "its numbers": str((EXPECTED / f"{name}.safetensors").read_bytes()),
         "its cells": "".join(cell.source for cell in own if not cell.id.endswith("-task")),
         "its outputs": "".join(str(cell.get("outputs", "")) for cell in own),
@@ -180,7 +180,7 @@ def clue(answer, name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", [n for n, e in EXERCISES.items() if e.kind != "taught"])
 def test_no_answer_leaks(name):
-    for answer in ANSWERS[name].right:
+    for answer in ANSWERS[name]["right"]:
         for where, text in public_texts(name).items():
             text = text if not callable(answer) else "".join(text.split())
             leaks = [each for each in clue(answer, name) if re.search(each, text)]
