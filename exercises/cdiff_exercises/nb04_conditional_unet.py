@@ -117,12 +117,17 @@ def centered(x):
     return (x.double() - x.double().mean((0, 2, 3), keepdim=True)).to(x.dtype)
 
 
+def rounded(eps):
+    """As if it had been summed in an order that depends on the size of the batch."""
+    return eps + 3e-7 * min(len(eps), 16)
+
+
 @exercise("build", points=4, minutes=20)
 def sanity(answer, draw):
     """sanity(model) -> True or False; eps = model(xt: (B, 3, H, W), t: (B,), y: (B,))"""
     cases = {
         "sound network": {},
-        "sound network whose last digits vary with B": {"end": lambda e: e * (1 + 2e-7 * len(e))},
+        "sound network whose last digits vary with B": {"end": rounded},
         "sound network that reacts weakly": {"weight": 0.01},
         "network that ignores t": {"of_t": torch.zeros_like},
         "network that answers all classes alike": {"of_y": lambda y, null: y // null * null},
