@@ -116,3 +116,17 @@ def test_the_stored_numbers_hold_with_any_number_of_threads(threads):
     command = [sys.executable, "-m", "exercises.build", "--check"]
     environment = os.environ | {"OMP_NUM_THREADS": threads}
     subprocess.run(command, cwd=hand_out.HOUSE, env=environment, check=True)
+
+
+@pytest.mark.parametrize("number", [f"0{i}" for i in range(1, 9)])
+def test_no_cell_of_a_notebook_takes_an_exercises_name(number):
+    """Else an answer that was right is something else when its check is run again."""
+    own = [c for c in hand_out.read(number).cells if c.cell_type == "code"]
+    own = [
+        c.source for c in own if not hand_out.part_of(c) and not c.source.startswith("# source:")
+    ]
+    text = "\n".join(source for source in own if not re.search(r"^%", source, flags=re.M))
+    for name in hand_out.exercises_of(number):
+        assert not re.search(
+            rf"(^|\W){name}\s*(=[^=]|,.*[^=]=[^=]|:=)|for {name}\b|def {name}\b", text
+        )
