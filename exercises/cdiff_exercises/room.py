@@ -97,7 +97,9 @@ def run(name: str, value, *seeds: int) -> Results:
             for key, result, *tolerance in entry.trial(Answer(value), Draw(*seeds)):
                 while key in results.values:  # two cases of one size
                     key += ", once more"
-                result = torch.as_tensor(result).detach().cpu().double()
+                if not isinstance(result, Tensor):
+                    result = torch.tensor(result, dtype=torch.float64)  # no digit of a float lost
+                result = result.detach().cpu().double()
                 if entry.kind == "predict":
                     result = digest(f"{name}/{key}/{seeds}", result.item())
                 results.values[key] = result
@@ -199,8 +201,9 @@ def pattern(value: Tensor, wanted: Tensor, tolerance: float) -> str:
             f"from entry {place} on" if rows[place:].all() else f"at entry {place} (and not all)"
         )
     example = int(wrong.flatten().int().argmax())
-    numbers = f"{value.flatten()[example]:.4g} for {wanted.flatten()[example]:.4g}"
-    return f"differs {share}: for example {numbers}"
+    pair = [each.flatten()[example].item() for each in (value, wanted)]
+    here, there = (f"{0.0 if abs(each) < tolerance else each:.4g}" for each in pair)
+    return f"differs {share}: for example {here} for {there}"
 
 
 class Checks:
