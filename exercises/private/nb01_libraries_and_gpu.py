@@ -1,7 +1,10 @@
 """Answers to notebook 01's exercises: libraries and GPU."""
+
 import hashlib
+
 import numpy as np
 import torch
+
 from exercises.private import answers
 
 answers(
@@ -103,20 +106,52 @@ def by_chance(seed, count, first=0):
     order = np.random.default_rng().permutation(3 * 32 * 32)
     return start_noise(seed, count, first).flatten(1)[:, order].view(count, 3, 32, 32)
 
+
 answers(
     "start_noise",
     right=[start_noise, by(mixed), by(digested), skipping, forked],
-    shared=[by(lambda seed, i: seed + i), by(lambda seed, i: seed * i), by(lambda seed, i: seed ^ i), by(lambda seed, i: (seed + 1) * (i + 1)), by(lambda seed, i: seed * 10 + i)],
+    shared=[
+        by(lambda seed, i: seed + i),
+        by(lambda seed, i: seed * i),
+        by(lambda seed, i: seed ^ i),
+        by(lambda seed, i: (seed + 1) * (i + 1)),
+        by(lambda seed, i: seed * 10 + i),
+    ],
     glued=[by(lambda seed, i: int(f"{seed}{i}")), by(lambda seed, i: int(f"{i}{seed}"))],
-    stride=[by(lambda seed, i: seed * 100 + i), by(lambda seed, i: seed * 1000 + i), by(lambda seed, i: seed * 10_000 + i), by(lambda seed, i: seed * 1_000_000 + i)],
+    stride=[
+        by(lambda seed, i: seed * 100 + i),
+        by(lambda seed, i: seed * 1000 + i),
+        by(lambda seed, i: seed * 10_000 + i),
+        by(lambda seed, i: seed * 1_000_000 + i),
+    ],
     seed_without_effect=[by(lambda seed, i: i), by(lambda seed, i: seed * 2**32 + i)],
-    repeated=[by(lambda seed, i: seed), lambda seed, count, first=0: normal(seeded(seed)).expand(count, -1, -1, -1).clone()],
+    repeated=[
+        by(lambda seed, i: seed),
+        lambda seed, count, first=0: normal(seeded(seed)).expand(count, -1, -1, -1).clone(),
+    ],
     by_row=[by(mixed, ignore_first=True), whole_batch(lambda seed, count, first: seed)],
-    one_generator=[whole_batch(lambda seed, count, first: mixed(seed, first)), whole_batch(lambda seed, count, first: seed + first)],
-    by_count=[whole_batch(lambda seed, count, first: mixed(seed, count)), whole_batch(lambda seed, count, first: seed + count)],
-    global=[globally(torch.manual_seed), globally(np.random.seed, lambda: np.random.randn(3, 32, 32)), globally_once],
+    one_generator=[
+        whole_batch(lambda seed, count, first: mixed(seed, first)),
+        whole_batch(lambda seed, count, first: seed + first),
+    ],
+    by_count=[
+        whole_batch(lambda seed, count, first: mixed(seed, count)),
+        whole_batch(lambda seed, count, first: seed + count),
+    ],
+    global_state=[
+        globally(torch.manual_seed),
+        globally(np.random.seed, lambda: np.random.randn(3, 32, 32)),
+        globally_once,
+    ],
     unseeded=[lambda seed, count, first=0: torch.randn(count, 3, 32, 32), by_chance],
-    uniform=[by(mixed, lambda generator: torch.rand(3, 32, 32, generator=generator)), by(mixed, lambda generator: 2 * torch.rand(3, 32, 32, generator=generator) - 1), by(mixed, lambda generator: 12**0.5 * (torch.rand(3, 32, 32, generator=generator) - 0.5))],
-    scaled=[by(mixed, lambda generator: normal(generator) / 3), by(mixed, lambda generator: normal(generator) / 2)],
+    uniform=[
+        by(mixed, lambda generator: torch.rand(3, 32, 32, generator=generator)),
+        by(mixed, lambda generator: 2 * torch.rand(3, 32, 32, generator=generator) - 1),
+        by(mixed, lambda generator: 12**0.5 * (torch.rand(3, 32, 32, generator=generator) - 0.5)),
+    ],
+    scaled=[
+        by(mixed, lambda generator: normal(generator) / 3),
+        by(mixed, lambda generator: normal(generator) / 2),
+    ],
     clamped=[by(mixed, lambda generator: normal(generator).clamp(-1, 1))],
 )
