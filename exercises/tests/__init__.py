@@ -1,0 +1,1 @@
+"""What holds of the exercises: their checks, handing out, marking."""
