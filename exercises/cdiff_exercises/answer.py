@@ -119,9 +119,9 @@ class Answer:
             sentence = f"you return {describe(value)}; expected a tensor or numbers."
             raise Wrong(sentence, f"returns {type(value).__name__}") from error
         whole = not value.is_floating_point() and not value.is_complex()
-        fits = {"float": True, "whole": whole and value.dtype != torch.bool}
+        fits = {"float": not value.is_complex(), "whole": whole and value.dtype != torch.bool}
         if not fits.get(dtype, str(value.dtype) == f"torch.{dtype}"):
-            kind = "whole numbers" if dtype == "whole" else dtype
+            kind = {"whole": "whole numbers", "float": "real numbers"}.get(dtype, dtype)
             sentence = f"you return numbers of type {str(value.dtype)[6:]}; expected {kind}."
             raise Wrong(sentence, f"type {str(value.dtype)[6:]}")
         if shape is not None and tuple(value.shape) != tuple(shape):
