@@ -1,6 +1,6 @@
 """The package behind a notebook course on class-conditional diffusion with CIFAR-10."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 
 def __getattr__(name: str):

@@ -15,9 +15,10 @@ from tools.course.publish import Address, first_cell
 PUBLISHED = Address("owner/course", "v0.2.0")
 STATES = pytest.mark.parametrize("address", [None, PUBLISHED], ids=["unpublished", "published"])
 REMEDY = (
-    "The course's package is missing: upload its folder, or the wheel of `pip wheel --no-deps .` "
-    "and `%pip install` it."
+    "The course's packages are missing: upload cdiff_helpers and cdiff_exercises, or a wheel of "
+    "both (`pip wheel --no-deps .`)."
 )
+PACKAGES = ("cdiff_helpers", "exercises/cdiff_exercises")
 RECORDING = """
 class Shell:
     def run_line_magic(self, *request):
@@ -47,8 +48,9 @@ def is_silent(done):
 
 @STATES
 def test_the_course_beside_the_notebook_is_found(address, tmp_path):
-    (tmp_path / "cdiff_helpers").mkdir()
-    (tmp_path / "cdiff_helpers" / "__init__.py").touch()
+    for package in PACKAGES:
+        (tmp_path / package).mkdir(parents=True)
+        (tmp_path / package / "__init__.py").touch()
     assert is_silent(run_alone(address, tmp_path / "notebooks"))
 
 
@@ -69,8 +71,10 @@ def test_a_strangers_folder_above_is_not_imported(tmp_path):
 
 @STATES
 def test_an_installed_course_is_found(address, tmp_path):
-    (tmp_path / "site" / "cdiff_helpers").mkdir(parents=True)
-    (tmp_path / "site" / "cdiff_helpers" / "__init__.py").touch()
+    for package in PACKAGES:
+        place = tmp_path / "site" / package.split("/")[-1]
+        place.mkdir(parents=True)
+        (place / "__init__.py").touch()
     assert is_silent(run_alone(address, tmp_path / "alone", tmp_path / "site"))
 
 

@@ -184,11 +184,11 @@ def gradient(value: Tensor, *parameters: Tensor) -> Tensor:
 
 
 def tensors_in(thing) -> Iterator[Tensor]:
-    """The tensors that an answer is given, also in lists, dicts and frames; a module's buffers."""
+    """The tensors that an answer is given, also in lists, dicts, frames and modules."""
     if isinstance(thing, Tensor):
         yield thing
     elif isinstance(thing, nn.Module):
-        yield from thing.buffers()
+        yield from thing.state_dict().values()
     elif isinstance(thing, list | tuple):
         for each in thing:
             yield from tensors_in(each)

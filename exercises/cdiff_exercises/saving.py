@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from cdiff_exercises.answer import Wrong, describe, one_line
 
-MOVES = [(os, "remove"), (os, "unlink"), (os, "rename"), (os, "replace")]
+MOVES: list[tuple] = [(os, "remove"), (os, "unlink"), (os, "rename"), (os, "replace")]
 MOVES += [(Path, "unlink"), (Path, "rename"), (Path, "replace")]  # Python 3.10's ask os for none
 
 

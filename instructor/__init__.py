@@ -1,1 +1,0 @@
-"""What only instructors hold: hidden checks and known answers. It is not installed."""
