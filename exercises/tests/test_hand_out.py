@@ -42,7 +42,7 @@ def test_no_solution_stands_in_a_notebook(number):
     assert "BEGIN SOLUTION" not in text and "✓ right" not in text
     for name in hand_out.exercises_of(number):
         answer = hand_out.source_of(name, "answer")
-        assert answer.endswith(GAP[1]) or "... " in answer or name == "final_task", name
+        assert answer.endswith(GAP[1]) or "..." in answer or name == "final_task", name
 
 
 def test_chosen_exercises_are_handed_out_alone():

@@ -12,7 +12,7 @@ import torch
 import cdiff_exercises
 from cdiff_exercises import check
 from cdiff_exercises.answer import GAP, Answer, Draw, Wrong, gradient, one_number
-from cdiff_exercises.room import EXERCISES, EXPECTED, CheckFailed, Results, pattern, texts
+from cdiff_exercises.room import EXERCISES, EXPECTED, CheckFailed, Results, known, pattern, texts
 from exercises import hand_out
 from exercises.private import ANSWERS
 
@@ -158,7 +158,7 @@ def public_texts(name: str) -> dict[str, str]:
         "its closure": repr([cell.cell_contents for cell in function.__closure__ or ()]),
         "its trial": inspect.getsource(entry.trial),
         "its texts": str(texts(name)),
-        "its numbers": str((EXPECTED / f"{name}.safetensors").read_bytes()),
+        "its numbers": str(known(name)) if entry.kind != "predict" else "",  # those are digests
         "its cells": "".join(cell.source for cell in own if not cell.id.endswith("-task")),
         "its outputs": "".join(str(cell.get("outputs", "")) for cell in own),
     }
