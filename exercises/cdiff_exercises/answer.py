@@ -1,7 +1,6 @@
 """What a trial works with: an answer that is asked with care, and inputs drawn from a seed."""
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from numbers import Real
@@ -67,6 +66,7 @@ class Answer:
         if value is None or value is Ellipsis:
             raise Wrong(GAP, "gap")
         self.value = value
+        self.returned: list[tuple[Tensor, Tensor]] = []  # so far, and what they were then
 
     def __call__(
         self, *args, shape: tuple[int, ...] | None = None, dtype: str = "float", **keywords
@@ -82,8 +82,8 @@ class Answer:
         if not callable(function):
             sentence = f"this is {describe(function)}; expected a function, without brackets."
             raise Wrong(sentence, "no function")
-        given = list(tensors_in((args, keywords)))
-        before = [tensor.clone() for tensor in given]
+        given, lists = list(tensors_in((args, keywords))), [a for a in args if isinstance(a, list)]
+        before, items = [tensor.clone() for tensor in given], [list(each) for each in lists]
         try:
             value = function(*args, **keywords)
         except NotImplementedError as error:
@@ -91,9 +91,15 @@ class Answer:
         except Exception as error:
             sentence = f"your function raised {one_line(error)}"
             raise Wrong(sentence, f"raised {type(error).__name__}") from error
-        if not all(map(torch.equal, before, given)):
+        if not all(map(same, before, given)):
             sentence = "your function changes a tensor that it was given. Work on a new one."
             raise Wrong(sentence, "changes its input")
+        if [list(map(id, each)) for each in items] != [list(map(id, each)) for each in lists]:
+            raise Wrong("your function changes a list that it was given.", "changes a list")
+        if not all(same(*pair) for pair in self.returned):
+            sentence = "your function changes what it has returned before: return a new tensor."
+            raise Wrong(sentence, "changes its result")
+        self.returned += [(tensor, tensor.clone()) for tensor in tensors_in(value)]
         if value is None and not nothing:
             raise Wrong("your function returns None. Is there a return at its end?", "None")
         return value
@@ -101,7 +107,7 @@ class Answer:
     def several(self, count: int, *args, **keywords) -> tuple:
         """What the answer returns for these arguments, as that many values."""
         values = self.ask(self.value, *args, **keywords)
-        if not isinstance(values, tuple | list) or len(values) != count:
+        if not isinstance(values, tuple | list | Tensor) or len(values) != count:
             sentence = f"you return {describe(values)}; expected {count} values."
             raise Wrong(sentence, f"not {count} values")
         return tuple(values)
@@ -117,6 +123,8 @@ class Answer:
             value = torch.as_tensor(value)
         except (TypeError, ValueError, RuntimeError) as error:
             sentence = f"you return {describe(value)}; expected a tensor or numbers."
+            if hasattr(value, "indices"):
+                sentence += " What sorts or finds extremes returns values and indices: take one."
             raise Wrong(sentence, f"returns {type(value).__name__}") from error
         whole = not value.is_floating_point() and not value.is_complex()
         fits = {"float": not value.is_complex(), "whole": whole and value.dtype != torch.bool}
@@ -137,9 +145,11 @@ class Answer:
         """A predicted number, or with `names` a dict's numbers under them: [float, …]."""
         values = [self.value]
         if names:
-            if not isinstance(self.value, dict) or set(self.value) - set(names):
-                kind = f"a dict with a number for each of {', '.join(map(repr, names))}"
-                raise Wrong(f"this is {describe(self.value)}; expected {kind}.", "no dict")
+            kind = f"expected a dict with a number for each of {', '.join(map(repr, names))}"
+            if not isinstance(self.value, dict):
+                raise Wrong(f"this is {describe(self.value)}; {kind}.", "no dict")
+            if unknown := [key for key in self.value if key not in names]:
+                raise Wrong(f"your dict has the key {unknown[0]!r}; {kind}.", "another key")
             values = [self.value.get(name) for name in names]
         if any(value in (None, ...) for value in values if not isinstance(value, Tensor)):
             raise Wrong(GAP, "gap")
@@ -151,7 +161,7 @@ def one_number(value) -> float:
     if isinstance(value, Tensor | np.ndarray | np.generic) and np.prod(value.shape) == 1:
         value = value.item()
     number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value):
+    if not number or not -1e300 < value < 1e300:  # nor nan
         raise Wrong(f"this is {describe(value)}; expected a number.", "no number")
     return float(value)
 
@@ -183,10 +193,19 @@ def gradient(value: Tensor, *parameters: Tensor) -> Tensor:
     return torch.cat([each.flatten() for each in grads])
 
 
+def same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same, nan included."""
+    return one.shape == other.shape and bool(
+        ((one == other) | (one != one) & (other != other)).all()
+    )
+
+
 def tensors_in(thing) -> Iterator[Tensor]:
     """The tensors that an answer is given, also in lists, dicts, frames and modules."""
     if isinstance(thing, Tensor):
         yield thing
+    elif isinstance(thing, np.ndarray) and thing.dtype.kind in "fiub":
+        yield torch.as_tensor(thing)  # on the same memory
     elif isinstance(thing, nn.Module):
         yield from thing.state_dict().values()
     elif isinstance(thing, list | tuple):

@@ -184,6 +184,8 @@ def difference(entry: Exercise, results: Results, right: Results) -> str:
     value, wanted = results.values[key], right.values[key]
     if value.shape != wanted.shape:
         return f"{key} has the shape {tuple(value.shape)}; expected {tuple(wanted.shape)}."
+    if key.endswith("?"):
+        return f"{key} You say {'yes' if value else 'no'}."
     if value.numel() == 1:
         return f"{key} is {value.item():.4g}; expected {wanted.item():.4g}."
     return f"{key} {pattern(value, wanted, right.tolerances[key])}."
@@ -208,10 +210,11 @@ def pattern(value: Tensor, wanted: Tensor, tolerance: float) -> str:
         share = (
             f"from entry {place} on" if rows[place:].all() else f"at entry {place} (and not all)"
         )
-    example = int(wrong.flatten().int().argmax())
-    pair = [each.flatten()[example].item() for each in (value, wanted)]
-    here, there = (f"{0.0 if abs(each) < tolerance else each:.4g}" for each in pair)
-    return f"differs {share}: for example {here} for {there}"
+    worst = int((value - wanted).abs().argmax())
+    pair = [each.flatten()[worst].item() for each in (value, wanted)]
+    pair = [0.0 if abs(each) < tolerance else each for each in pair]
+    digits = next(n for n in (4, 6, 9) if n == 9 or f"{pair[0]:.{n}g}" != f"{pair[1]:.{n}g}")
+    return f"differs {share}: for example {pair[0]:.{digits}g} for {pair[1]:.{digits}g}"
 
 
 class Checks:

@@ -45,7 +45,7 @@ def inward(x, downs, ups):
     return ups[-1](inward(note, downs[1:], ups[:-1]), note)
 
 
-def eats_its_lists(x, downs, ups):
+def emptied(x, downs, ups):
     notes = []
     while downs:
         notes.append(x := downs.pop(0)(x))
@@ -72,7 +72,12 @@ def walking(read, noted=lambda before, after: after, kept=lambda before, after: 
 
 answers(
     "walk",
-    right=[walk, inward, eats_its_lists, walking(reversed)],
+    right=[
+        walk,
+        inward,
+        lambda x, downs, ups: emptied(x, list(downs), list(ups)),
+        walking(reversed),
+    ],
     same_order=[walking(list)],
     what_goes_in=[walking(reversed, noted=lambda before, after: before)],
     no_notes=[walking(lambda notes: [None] * len(notes))],
@@ -82,6 +87,7 @@ answers(
     ],
     ups_turned_round=[lambda x, downs, ups: walking(list)(x, downs, ups[::-1])],
     x_stays=[walking(reversed, kept=lambda before, after: before)],
+    lists_emptied=[emptied],
 )
 
 

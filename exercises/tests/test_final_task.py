@@ -164,7 +164,7 @@ def test_a_network_that_learned_nothing_earns_nothing_but_is_measured(tmp_path, 
 def test_the_command_marks_each_folder_on_a_line_of_its_own(tmp_path):
     first, second = put(tmp_path / "first", None), huge(tmp_path / "second")
     command = [sys.executable, "-m", "cdiff_exercises.final_task", first, second, "--seed", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     lines = done.stdout.splitlines()
     assert [line.split(". ")[0] for line in lines] == [
         f"{each}: 0 of 10" for each in (first, second)
