@@ -70,6 +70,10 @@ class Verdict:
         mark = "✓ right" if self.passed else "✗ not yet"
         return f"{mark} · {self.exercise}: {self.sentence}"
 
+    def _repr_markdown_(self) -> str:
+        """For a notebook, where hints' code is shown as code and lines break between words."""
+        return repr(self).replace("<", "&lt;")
+
 
 EXERCISES: dict[str, Exercise] = {}
 
