@@ -93,8 +93,11 @@ def load_submission(folder) -> tuple[ConditionalUNet, DiffusionProcess]:
 def read_settings(folder: Path) -> dict:
     """The network's settings from config.json, checked; raises Wrong."""
     content = read_bytes(folder / "config.json", LARGEST_CONFIG)
+    if content is None:
+        sentence = f"there is no config.json in {folder.name!r}: train writes it, copy it along."
+        raise Wrong(sentence, "config")
     try:
-        settings = json.loads(content or b"null")["model"]
+        settings = json.loads(content)["model"]
         numbers = [settings["num_classes"], settings["num_steps"], settings["emb_dim"]]
         numbers += settings["channels"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:

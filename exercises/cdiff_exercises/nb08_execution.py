@@ -45,25 +45,32 @@ def energy_distance(answer, draw):
     for m, n, d in sizes:
         x, y = draw.normal(m, d).float(), 2 * draw.normal(n, d).float() + 1
         yield f"the distance of {m} and {n} points with {d} features", answer(x, y, shape=())
+    x = draw.normal(5, 2).float()[[0, 1, 1, 2, 3, 4]]
+    yield "the distance of 6 points, two of them alike, from themselves", answer(x, x + 0, shape=())
 
 
 @exercise("bug", points=2, minutes=10)
 def draw_all(answer, draw):
     """draw_all(draw, labels: int64 (N,), batch_size: int, seed: int) -> (N, 3, H, W)"""
 
-    def sampler(labels, *, seed):
+    def sampler(*given, seed=None):
         """Image i of the call holds its label in one channel, and in the next the seed it has."""
-        seeds = seed + torch.arange(len(labels))
-        told = torch.stack([torch.as_tensor(labels), seeds, 0 * seeds], dim=1)
+        if len(given) != 1 or seed is None:
+            raise TypeError("ask for draw(labels, seed=…): the labels, and the seed by its name")
+        seeds = seed + torch.arange(len(given[0]))
+        calls.append(len(seeds))
+        told = torch.stack([torch.as_tensor(given[0]), seeds, 0 * seeds], dim=1)
         return told[:, :, None, None].float().expand(-1, -1, 2, 2).clone()
 
     cases = [(4, 4, 2), (7, 3, 5), (5, 1, 0), (2, 8, 3)]
     cases += [(draw.whole(10, 40), draw.whole(2, 9), draw.whole(1, 99))]
     for n, batch_size, seed in cases:
-        labels = draw.labels(n)
+        labels, calls = draw.labels(n), []
         images = answer(sampler, labels, batch_size, seed, shape=(n, 3, 2, 2))
         yield f"the label of each of {n} images, {batch_size} at a time", images[:, 0, 0, 0], 0
         yield f"the seed of each of {n} images, {batch_size} at a time", images[:, 1, 0, 0], 0
+        most = max([0, *(size - batch_size for size in calls)])
+        yield f"the labels too many in a call, of {n} labels, {batch_size} at a time", most, 0
 
 
 @exercise("bug", points=4, minutes=15)
@@ -76,12 +83,16 @@ def save_whole(answer, draw):
     yield "how often a new file takes the old one's place", seen["replaced"], 0
     yield "the number of folders elsewhere that you write in", seen["elsewhere"], 0
     yield "the number of files left beside it", seen["beside"], 0
-    failures = {"fails": OSError("the disk is full"), "is interrupted": KeyboardInterrupt()}
+    failures = {"fails": OSError("the disk is full"), "fails otherwise": ValueError("a number")}
+    failures |= {"is interrupted": KeyboardInterrupt(), "calls sys.exit": SystemExit(1)}
+    others = 0
     for what, error in failures.items():
         seen = saving(answer, old, new, error)
         yield f"the number of whole old files where write {what}", int(seen["after"] == old), 0
         yield f"the number of files left beside it where write {what}", seen["beside"], 0
+        others += seen["others"]
         yield f"the number of errors that come out where write {what}", seen["heard"], 0
+    yield "the number of failures that other files of the folder outlive", others, 0
     seen = saving(answer, None, first)
     yield "the number of files in the folder where none was before", seen["beside"] + 1, 0
 

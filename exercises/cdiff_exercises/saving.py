@@ -1,6 +1,7 @@
 """What the trial of `save_whole` sees of a folder while an answer saves into it."""
 
 import os
+import shutil
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,8 +9,9 @@ from unittest.mock import patch
 
 from cdiff_exercises.answer import Wrong, describe, one_line
 
-MOVES: list[tuple] = [(os, "remove"), (os, "unlink"), (os, "rename"), (os, "replace")]
-MOVES += [(Path, "unlink"), (Path, "rename"), (Path, "replace")]  # Python 3.10's ask os for none
+FROM: list[tuple] = [(os, "rename"), (os, "replace"), (shutil, "copyfile")]
+FROM += [(Path, "rename"), (Path, "replace")]  # Python 3.10's ask os for none
+MOVES = [*FROM, (os, "remove"), (os, "unlink"), (Path, "unlink")]
 
 
 def saving(answer, old: bytes | None, new: bytes, error: BaseException | None = None) -> dict:
@@ -34,13 +36,21 @@ def saving(answer, old: bytes | None, new: bytes, error: BaseException | None = 
 
     with tempfile.TemporaryDirectory() as folder, ExitStack() as watch:
         path = Path(folder).resolve() / "weights.bin"
+        neighbor = path.with_name("log.jsonl")
+        neighbor.touch()
         if old:
             path.write_bytes(old)
         number = path.stat().st_ino if old else 0  # another file has another one
         for owner, name in MOVES:
             move = getattr(owner, name)
-            looking = lambda *args, move=move, **keywords: look(move(*args, **keywords))  # noqa: E731
-            watch.enter_context(patch.object(owner, name, looking))
+            source = (owner, name) in FROM
+
+            def moving(*args, move=move, source=source, **keywords):
+                if source:
+                    folders.add(Path([*args, *keywords.values()][0]).resolve().parent)
+                return look(move(*args, **keywords))
+
+            watch.enter_context(patch.object(owner, name, moving))
         heard, place = 0, path
         if not error:
             place = answer.ask(answer.value, path, write)
@@ -48,22 +58,25 @@ def saving(answer, old: bytes | None, new: bytes, error: BaseException | None = 
             try:
                 answer.value(path, write)
             except BaseException as raised:
-                heard = int(error in (raised, raised.__cause__))
+                heard = int(raised is error)
                 if not heard:
-                    sentence = f"where write fails, your function raised {one_line(raised)}"
+                    sentence = "where write fails, let its own error go on. Yours raised "
+                    sentence += one_line(raised)
                     raise Wrong(sentence, f"raised {type(raised).__name__}") from raised
         look()
         if not error and moments[-1] != new:
             raise Wrong("after saving, path does not hold what was written.", "not saved")
-        if Path(str(place)).resolve() != path:
-            raise Wrong(f"you return {describe(place)}; expected path.", "another path")
+        if place != path:
+            sentence = f"you return {describe(place)}; expected path, the Path that you were given."
+            raise Wrong(sentence, "another path")
         same_file = moments[-1] is not None and path.stat().st_ino == number
         return {
             "none": int(None in moments),
             "half": int(any(each not in (None, old, new) for each in moments)),
             "replaced": int(None in moments or not same_file),  # a number that is free comes again
             "elsewhere": sum(not each.is_relative_to(path.parent) for each in folders),
-            "beside": len(list(path.parent.iterdir())) - (moments[-1] is not None),
+            "beside": len({*path.parent.iterdir()} - {path, neighbor}),
+            "others": int(neighbor.exists()),
             "after": moments[-1],
             "heard": heard,
         }

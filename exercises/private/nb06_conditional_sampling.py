@@ -1,6 +1,7 @@
 """Answers to notebook 06's exercises: conditional sampling."""
 
 import math
+from functools import cache
 
 import torch
 
@@ -17,19 +18,11 @@ def mixed_variance(process, t, v):
     return float((v * beta.log() + (1 - v) * low.log()).exp())
 
 
-def by_posterior(process, t, v):
-    if not t:
-        return torch.tensor(0)
-    clean = torch.zeros(1, 1, 1, 1)
-    low = math.log(process.posterior(clean, clean, torch.tensor([t]))[1])
-    return math.exp(low + v * (math.log(process.betas[t]) - low))
-
-
-def mixing(formula):
+def mixing(formula, late=0):
     """mixed_variance by a formula of β̃, β and v: with an exception at t = 0, and with none."""
 
     def everywhere(process, t, v):
-        a, beta = process.alpha_bar, process.betas[t]
+        a, beta = process.alpha_bar, process.betas[t - late]
         return formula((1 - a[t - 1]) / (1 - a[t]) * beta, beta, v)
 
     return lambda process, t, v: everywhere(process, t, v) if t else 0, everywhere
@@ -39,12 +32,13 @@ in_powers, no_exception = mixing(lambda low, high, v: low * (high / low) ** v)
 
 answers(
     "mixed_variance",
-    right=[mixed_variance, by_posterior, in_powers],
+    right=[mixed_variance, in_powers],
     mixed_plainly=[*mixing(lambda low, high, v: v * high + (1 - v) * low)],
     ends_swapped=[*mixing(lambda low, high, v: low**v * high ** (1 - v))],
     standard_deviation=[*mixing(lambda low, high, v: (high**v * low ** (1 - v)).sqrt())],
     alpha_bar_not_shifted=[*mixing(lambda low, high, v: high)],
     upside_down=[*mixing(lambda low, high, v: high**v * (high**2 / low) ** (1 - v))],
+    beta_before=[*mixing(lambda low, high, v: high**v * low ** (1 - v), late=1)],
     logarithm_told=[*mixing(lambda low, high, v: v * high.log() + (1 - v) * low.log())],
     last_entry=[no_exception],
     no_exception=[
@@ -68,7 +62,6 @@ answers(
     "times",
     right=[
         times,
-        sampling.respaced_times,
         lambda T, count: [(T - 1) * i // (count - 1) for i in reversed(range(count))],
         lambda T, count: even(T - 1, 0, count),
         lambda T, count: [-((1 - T) * i // (count - 1)) for i in reversed(range(count))],
@@ -79,7 +72,11 @@ answers(
         lambda T, count: [T - 1 - i * (T // count) for i in range(count)],
         lambda T, count: even(T - 1, 1, count),
     ],
-    rising=[lambda T, count: even(0, T - 1, count), lambda T, count: list(range(0, T, T // count))],
+    rising=[lambda T, count: even(0, T - 1, count)],
+    uneven=[
+        lambda T, count: [*range(T - 1, 0, -(T // count))[: count - 1], 0],
+        lambda T, count: [T - 1, *(even(T - 1, 0, count)[1:-1] + 1), 0],
+    ],
     twice=[lambda T, count: [T - 1, *even(T - 1, 0, count - 1)]],
     one_too_many=[
         lambda T, count: even(T - 1, 0, count + 1).unique().flip(0),
@@ -102,17 +99,7 @@ def ancestral(model, process, xt, y, draw):
     return xt
 
 
-def by_frames(model, process, xt, y, draw):
-    time = process.num_steps - 1
-    while time >= 0:
-        t = torch.full_like(y, time)
-        x0 = process.predict_x0(xt, t, model(xt, t, y)).clip(-1, 1)
-        xt = sampling.ddpm_step(process, sampling.Frame(time, xt, x0), time - 1, draw)
-        time -= 1
-    return xt
-
-
-def walked(*, stop=-1, clamp="guess", noise="fresh", root=True, noisy_end=False):
+def walked(*, stop=-1, clamp="guess", again=False, size=torch.sqrt, noisy_end=False):
     """ancestral with a mistake."""
 
     def ancestral(model, process, xt, y, draw):
@@ -120,32 +107,44 @@ def walked(*, stop=-1, clamp="guess", noise="fresh", root=True, noisy_end=False)
             t = torch.full_like(y, i)
             eps = model(xt, t, y)
             x0 = process.predict_x0(xt, t, eps)
-            mean, variance = process.posterior(x0.clamp(-1, 1) if clamp == "guess" else x0, xt, t)
+            mean, variance = process.posterior(x0.clip(-1, 1) if clamp == "guess" else x0, xt, t)
             variance = process.betas[0] if noisy_end and i == 0 else variance
-            z = {"fresh": draw, "again": lambda e=eps: e, "none": lambda: 0}[noise]()
-            xt = mean + (variance.sqrt() if root else variance) * z
+            z = eps if again else draw() if i or noisy_end else 0
+            xt = mean + size(variance) * z
             xt = xt.clamp(-1, 1) if clamp == "steps" else xt
         return xt.clamp(-1, 1) if clamp == "end" else xt
 
     return ancestral
 
 
+def drawing(noise):
+    """ancestral with what `noise` makes of draw and of the images."""
+    return lambda model, process, xt, y, draw: ancestral(model, process, xt, y, noise(draw, xt))
+
+
+def plain(variance):
+    return variance
+
+
 answers(
     "ancestral",
-    right=[ancestral, by_frames, walked()],
+    right=[ancestral, walked()],
     two_left=[
         walked(stop=0, clamp="none"),
-        walked(stop=0, root=False),
-        walked(clamp="none", root=False),
+        walked(stop=0, size=plain),
+        walked(clamp="none", size=plain),
     ],
     noise_at_the_end=[walked(noisy_end=True)],
     stops_early=[walked(stop=0)],
     not_clamped=[walked(clamp="none")],
     clamped_at_the_end=[walked(clamp="end")],
     steps_clamped=[walked(clamp="steps")],
-    noise_again=[walked(noise="again")],
-    no_fresh_noise=[walked(noise="none")],
-    variance=[walked(root=False)],
+    noise_again=[walked(again=True)],
+    own_noise=[drawing(lambda draw, xt: lambda: torch.randn_like(xt))],
+    one_draw=[drawing(lambda draw, xt: cache(draw))],
+    one_image=[drawing(lambda draw, xt: lambda: draw()[0])],
+    no_fresh_noise=[drawing(lambda draw, xt: lambda: 0)],
+    variance=[walked(size=plain)],
 )
 
 
@@ -166,39 +165,44 @@ def implied(process, frame, t=None):
     return (frame.xt - kept.sqrt() * frame.x0) / (1 - kept).sqrt()
 
 
-def in_one_ratio(process, frame, t_prev, draw):
-    eps = implied(process, frame)
-    if frame.before:
-        eps = eps + (eps - implied(process, frame.before)) / 2
-    now, then = process.alpha_bar[frame.t], process.alpha_bar[t_prev]
-    ratio = (then / now).sqrt()
-    return ratio * frame.xt + ((1 - then).sqrt() - ratio * (1 - now).sqrt()) * eps
-
-
-def along(now=1.5, before=-0.5, *, guess="own", needs=False, own_time=True):
+def along(
+    now=1.5,
+    before=-0.5,
+    *,
+    guess="own",
+    needs=False,
+    one_time=False,
+    size=torch.sqrt,
+    one=False,
+    fresh=False,
+):
     """two_step with a mistake; `needs` forgets that there may be no frame before."""
 
     def two_step(process, frame, t_prev, draw):
-        eps, last, kept = implied(process, frame), frame.before, process.alpha_bar[t_prev]
+        eps, last = implied(process, frame), frame.before
         if needs or last is not None:
-            eps = now * eps + before * implied(process, last, None if own_time else frame.t)
+            eps = now * eps + before * implied(process, last, frame.t if one_time else None)
         x0 = process.predict_x0(frame.xt, torch.full((len(eps),), frame.t), eps)
         x0 = {"own": x0, "clamped": x0.clamp(-1, 1), "old": frame.x0}[guess]
-        return kept.sqrt() * x0 + (1 - kept).sqrt() * eps
+        kept = process.alpha_bar[frame.t - 1 if one else t_prev]
+        return size(kept) * x0 + size(1 - kept) * (draw() if fresh else eps)
 
     return two_step
 
 
 answers(
     "two_step",
-    right=[two_step, in_one_ratio, along()],
+    right=[two_step, along()],
     minus=[along(0.5, 0.5)],
     swapped=[along(-0.5, 1.5)],
-    not_halved=[along(3, -1)],
+    not_halved=[along(3, -1), along(1.5, 0.5)],
     memory_ignored=[along(1, 0)],
     old_guess=[along(guess="old")],
     clamped=[along(guess="clamped")],
-    one_timestep=[along(own_time=False)],
+    no_root=[along(size=plain)],
+    always_one_step=[along(one=True)],
+    noise_added=[along(fresh=True)],
+    one_timestep=[along(one_time=True)],
     first_step=[along(needs=True)],
 )
 
@@ -207,11 +211,6 @@ def away_from(model, xt, t, y, other, w):
     """The noise for y, pushed away from the classes in `other` (B,)."""
     eps_y, eps_other = model(xt, t, y), model(xt, t, other)
     return eps_other + w * (eps_y - eps_other)
-
-
-def at_once(model, xt, t, y, other, w):
-    both = model(torch.cat([xt, xt]), torch.cat([t, t]), torch.cat([y, other]))
-    return torch.lerp(*both.chunk(2)[::-1], w)
 
 
 def asked(formula):
@@ -225,7 +224,7 @@ def asked(formula):
 
 answers(
     "away_from",
-    right=[away_from, at_once, asked(lambda y, other, null, w: w * y + (1 - w) * other)],
+    right=[away_from, asked(lambda y, other, null, w: w * y + (1 - w) * other)],
     from_the_middle=[asked(lambda y, other, null, w: y + w * (y - other))],
     swapped=[
         asked(lambda y, other, null, w: y + w * (other - y)),
@@ -272,15 +271,15 @@ def std(eps, dim=(1, 2, 3)):
     return eps.std(dim=dim, keepdim=True)
 
 
-def guidance(y, null, w):
-    return null + w * (y - null)
+def root_mean_square(eps):
+    return eps.square().mean((1, 2, 3), keepdim=True).sqrt()
 
 
-def rescaling(ratio=lambda y, null, e: std(y) / std(e), guide=guidance, mix=None):
-    """rescaled with another ratio, another guidance or another mixture of its parts."""
+def rescaling(ratio=lambda y, null, e: std(y) / std(e), off=0, mix=None):
+    """rescaled with another ratio, a scale that is off, or another mixture of its parts."""
 
     def rescaled(y, null, w, phi):
-        e = guide(y, null, w)
+        e = null + (w + off) * (y - null)
         factor = ratio(y, null, e)
         return mix(y, e, factor, phi) if mix else phi * factor * e + (1 - phi) * e
 
@@ -294,25 +293,14 @@ def guided(formula):
 
 answers(
     "rescaled",
-    right=[
-        rescaled,
-        image_by_image,
-        lambda y, null, w, phi: torch.einsum(
-            "bchw,b->bchw",
-            e := torch.lerp(null, y, w),
-            1 - phi + phi * y.flatten(1).std(1) / e.flatten(1).std(1),
-        ),
-    ],
+    right=[rescaled, image_by_image],
     one_for_the_batch=[rescaling(lambda y, null, e: y.std() / e.std())],
     per_channel=[rescaling(lambda y, null, e: std(y, (2, 3)) / std(e, (2, 3)))],
     columns=[rescaling(lambda y, null, e: y.std((1, 2, 3)) / e.std((1, 2, 3)))],
     phi_turned=[lambda y, null, w, phi: rescaled(y, null, w, 1 - phi)],
     wrong_measure=[rescaling(lambda y, null, e: std(null) / std(e))],
-    variance=[
-        rescaling(
-            lambda y, null, e: y.var((1, 2, 3), keepdim=True) / e.var((1, 2, 3), keepdim=True)
-        )
-    ],
+    mean_kept=[rescaling(lambda y, null, e: root_mean_square(y) / root_mean_square(e))],
+    variance=[rescaling(lambda y, null, e: (std(y) / std(e)) ** 2)],
     all_the_way=[lambda y, null, w, phi: rescaled(y, null, w, 1)],
     turned_over=[rescaling(lambda y, null, e: std(e) / std(y))],
     mixed_with_plain=[
@@ -322,7 +310,7 @@ answers(
         rescaling(mix=lambda y, e, factor, phi: phi * y + (1 - phi) * e),
     ],
     not_guided=[lambda y, null, w, phi: y],
-    off_by_one=[rescaling(guide=lambda y, null, w: y + w * (y - null))],
+    off_by_one=[rescaling(off=1)],
 )
 
 
@@ -334,6 +322,7 @@ def implicit(*, present=False, added=False, rooted=True, clean=None, fresh="bala
         if t_prev < 0:
             kept = torch.tensor(1.0) if clean is None else process.alpha_bar[clean]
         sigma2 = eta**2 * (1 - kept) / (1 - now) * (1 - now / kept) * (fresh != "never")
+        sigma2 = sigma2.clamp(min=0)
         eps, kept = draw() if added else implied(process, frame), now if present else kept
         rest = (1 - kept - sigma2 * (fresh == "balanced")).clamp(min=0).sqrt()
         return (kept.sqrt() if rooted else kept) * frame.x0 + rest * eps + sigma2.sqrt() * draw()
@@ -375,12 +364,7 @@ answers(
     present_alpha_bar=[implicit(present=True), implicit(present=True, fresh="never")],
     noise_added=[implicit(added=True), implicit(added=True, fresh="never")],
     x0_not_scaled=[implicit(rooted=False), implicit(rooted=False, fresh="never")],
-    last_not_clean=[
-        implicit(clean=0),
-        implicit(clean=0, fresh="never"),
-        implicit(clean=-1),
-        implicit(clean=-1, fresh="never"),
-    ],
+    last_not_clean=[implicit(clean=0), implicit(clean=-1)],
     eta_ignored=[implicit(fresh="never")],
     too_much_noise=[implicit(fresh="too much")],
 )
@@ -389,10 +373,9 @@ answers(
     "ddpm_step",
     right=[sampling.ddpm_step, ancestral_step()],
     noise_at_the_end=[
-        ancestral_step(noisy_end=("posterior", "beta")),
-        ancestral_step(noisy_end=("beta",)),
+        ancestral_step(noisy_end=names) for names in (["posterior", "beta"], ["beta"])
     ],
-    variance=[ancestral_step(size=lambda sigma2: sigma2)],
+    variance=[ancestral_step(size=plain)],
     no_noise=[ancestral_step(size=lambda sigma2: 0)],
     beta=[ancestral_step(always="beta")],
     keyword_ignored=[ancestral_step(always="posterior")],

@@ -14,11 +14,6 @@ def as_bytes(x):
     return (share * 255).round().to(torch.uint8)
 
 
-def added_in_place(x):
-    x += 1
-    return (x * 127.5).clamp(0, 255).round().byte()
-
-
 def stretched(dims, whole=torch.round):
     """as_bytes with the range of what lies along these dimensions."""
 
@@ -39,22 +34,26 @@ answers(
     own_range_each=[stretched((1, 2, 3))],
     own_range=[stretched((0, 1, 2, 3)), stretched((0, 1, 2, 3), torch.floor)],
     own_range_per_channel=[stretched((2, 3)), stretched((2, 3), torch.floor)],
+    guessed=[
+        lambda x: as_bytes(2 * x - 1 if x.min() >= 0 else x),
+        lambda x: as_bytes(torch.stack([2 * each - 1 if each.min() >= 0 else each for each in x])),
+    ],
     clamped_first=[
         lambda x: (x.clamp(0, 1) * 255).round().byte(),
         lambda x: (x.clamp(0, 1) * 255).byte(),
-        lambda x: ((x.clamp(0, 1) + 1) * 127.5).round().byte(),
-        lambda x: ((x.clamp(0, 1) + 1) * 127.5).byte(),
+        lambda x: as_bytes(x.clamp(0, 1)),
     ],
     wraps=[
         lambda x: ((x + 1) * 127.5).round().int().byte(),
         lambda x: ((x + 1) * 127.5).int().byte(),
     ],
     truncated=[lambda x: ((x + 1) * 127.5).clamp(0, 255).byte()],
+    rounded_up=[lambda x: ((x + 1) * 127.5).clamp(0, 255).ceil().byte()],
     times_256=[
         lambda x: ((x + 1) * 128).clamp(0, 255).round().byte(),
         lambda x: ((x + 1) * 128).clamp(0, 255).byte(),
     ],
-    in_place=[lambda x: x.add_(1).div_(2).clamp_(0, 1).mul_(255).round_().byte(), added_in_place],
+    in_place=[lambda x: x.add_(1).div_(2).clamp_(0, 1).mul_(255).round_().byte()],
 )
 
 
@@ -148,15 +147,6 @@ def bordered_grid(images, columns, gap):
     return sheet
 
 
-def reshaped(images, columns, gap):
-    (n, _, h, w), rows = images.shape, -(-len(images) // columns)
-    grey = torch.full((rows * columns, 3, h + gap, w + gap), 128 / 255)
-    grey[:n, :, gap:, gap:] = images
-    cells = grey.view(rows, columns, 3, h + gap, w + gap).permute(0, 3, 1, 4, 2)
-    paper = F.pad(cells.reshape(rows * (h + gap), -1, 3), (0, 0, 0, gap, 0, gap), value=128 / 255)
-    return (paper * 255).round().byte()
-
-
 def framed(images, columns, gap):
     """Each image with a frame of its own."""
     rest = torch.full((-len(images) % columns, *images.shape[1:]), 128 / 255)
@@ -192,12 +182,13 @@ def laid_out(
 
 answers(
     "bordered_grid",
-    right=[bordered_grid, reshaped, lambda x, columns, gap: laid_out()(x, columns, gap).numpy()],
+    right=[bordered_grid, lambda x, columns, gap: laid_out()(x, columns, gap).numpy()],
     down_columns=[laid_out(place=lambda n, rows, columns: (n % rows, n // rows))],
     channels=[laid_out(lambda x: (x * 255).round().byte().reshape(len(x), *x.shape[2:], 3))],
     transposed=[laid_out(lambda x: (x * 255).round().byte().permute(0, 3, 2, 1))],
     touching=[laid_out(between=0)],
-    no_frame=[lambda x, columns, gap: laid_out()(x, columns, gap)[gap:-gap, gap:-gap]],
+    no_frame=[lambda x, columns, gap: F.pad(laid_out()(x, columns, gap), [0, 0] + 4 * [-gap])],
+    narrow=[lambda x, columns, gap: bordered_grid(x, min(columns, len(x)), gap)],
     double_lines=[framed],
     lost_row=[laid_out(whole_rows=True)],
     left_over=[laid_out(rest=255), laid_out(rest=0)],
@@ -222,41 +213,34 @@ def live_picture(slider, render):
     return image
 
 
-def refreshed(slider, render):
-    image = widgets.Image()
-
-    def refresh(_change=None):
-        image.value = render(slider.value)
-
-    slider.observe(refresh, names=["value"])
-    refresh()
-    return image
-
-
 class Following(widgets.Image):
     def __init__(self, slider, render):
         super().__init__(value=render(slider.value))
-        slider.observe(lambda change: self.set_trait("value", render(change.new)), "value")
+        slider.observe(lambda change: self.set_trait("value", render(slider.value)), ["value"])
 
 
-def followed(value=lambda change, first: change["new"], empty=False, **names):
-    """live_picture with mistakes: in the value rendered, the first image, what is observed."""
+def followed(value=lambda change, first: change["new"], *, empty=False, image=None, **names):
+    """live_picture with mistakes: in the value rendered, the image, what is observed."""
 
     def live_picture(slider, render):
-        first = slider.value
-        image = widgets.Image() if empty else widgets.Image(value=render(first))
+        first, kept = slider.value, image or widgets.Image()
+        kept.value = b"" if empty else render(first)
 
         def refresh(change):
-            image.value = render(value(change, first))
+            kept.value = render(value(change, first))
 
         slider.observe(refresh, **names)
-        return image
+        return kept
 
     return live_picture
 
 
 def old(change, first):
     return change["old"]
+
+
+def present(change, first):
+    return change["owner"].value
 
 
 def rebound(slider, render):
@@ -272,19 +256,18 @@ def rebound(slider, render):
 
 answers(
     "live_picture",
-    right=[live_picture, refreshed, Following],
+    right=[live_picture, Following],
     empty_first=[
         followed(empty=True, names="value"),
         followed(old, empty=True, names="value"),
         followed(empty=True),
-        followed(lambda change, first: change["owner"].value, empty=True),
+        followed(present, empty=True),
     ],
     old_value=[followed(old, names="value"), followed(old)],
     frozen=[followed(lambda change, first: first, names="value")],
-    deaf=[
-        followed(names="slider"),
-        lambda slider, render: widgets.Image(value=render(slider.value)),
-    ],
-    every_trait=[followed(), followed(lambda change, first: change["owner"].value)],
+    deaf=[followed(names="slider")],
+    every_trait=[followed(), followed(present)],
+    twice=[lambda slider, render: live_picture(slider, lambda v: max(render(v), render(v)))],
+    shared=[followed(names="value", image=widgets.Image())],
     rebound=[rebound],
 )

@@ -52,13 +52,10 @@ def difference_interval(right1, count1, right2, count2):
     return p1 - p2 - down, p1 - p2 + up
 
 
-def by_formula(right1, count1, right2, count2):
-    z2 = 1.96**2
-    p, n = np.array([right1, right2]) / [count1, count2], np.array([count1, count2])
-    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = np.sqrt(z2 * p * (1 - p) / n + z2**2 / (4 * n**2)) / (1 + z2 / n)
-    down, up = p - middle + half, middle + half - p
-    return p[0] - p[1] + np.array([-np.hypot(down[0], up[1]), np.hypot(up[0], down[1])])
+def by_formula(right, count, z2=1.96**2):
+    p = right / count
+    half = math.sqrt(z2 * p * (1 - p) / count + z2**2 / (4 * count**2))
+    return [(p + z2 / (2 * count) + side * half) / (1 + z2 / count) for side in (-1, 1)]
 
 
 def sides(down, up, one=evaluation.wilson_interval):
@@ -92,7 +89,7 @@ def pooled(right1, count1, right2, count2):
 
 answers(
     "difference_interval",
-    right=[difference_interval, by_formula, sides(*joined)],
+    right=[difference_interval, sides(*joined, by_formula)],
     ends_subtracted=[sides(*worst)],
     ends_matched=[
         matched := sides(lambda a, b, c, d: a - c, lambda a, b, c, d: b - d),
@@ -107,7 +104,10 @@ answers(
     ],
     plain_ends_subtracted=[sides(*worst, wald_interval), sides(*worst, clipped)],
     pooled=[pooled],
-    symmetric=[sides(*[lambda a, b, c, d: math.hypot(a + b, c + d) / 2] * 2)],
+    symmetric=[
+        *(sides(one, one) for one in joined),
+        sides(*[lambda a, b, c, d: math.hypot(a + b, c + d) / 2] * 2),
+    ],
     no_root=[sides(lambda a, b, c, d: a**2 + d**2, lambda a, b, c, d: b**2 + c**2)],
     second_minus_first=[
         lambda right1, count1, right2, count2: difference_interval(right2, count2, right1, count1)
@@ -123,15 +123,6 @@ def energy_distance(x, y):
     return float(2 * torch.cdist(x, y).mean() - spread)
 
 
-def pair_by_pair(x, y):
-    def mean_distance(a, b, same=False):
-        pairs = [(i, j) for i in range(len(a)) for j in range(len(b)) if not (same and i == j)]
-        return np.mean([np.linalg.norm(a[i] - b[j]) for i, j in pairs])
-
-    a, b = x.numpy(), y.numpy()
-    return 2 * mean_distance(a, b) - mean_distance(a, a, True) - mean_distance(b, b, True)
-
-
 def distance(x, y, within=lambda k: torch.pdist(k).mean(), twice=2, sign=-1, power=1):
     """An energy distance, or one with a mistake."""
     between = (torch.cdist(x, y) ** power).mean()
@@ -144,7 +135,7 @@ def diagonal(k):
 
 answers(
     "energy_distance",
-    right=[energy_distance, pair_by_pair, distance],
+    right=[energy_distance, distance],
     one_set=[
         lambda x, y: 2 * torch.cdist(x, y).mean() - torch.pdist(x).mean() - diagonal(y),
         lambda x, y: 2 * torch.cdist(x, y).mean() - diagonal(x) - torch.pdist(y).mean(),
@@ -158,7 +149,9 @@ answers(
     once=[partial(distance, twice=1)],
     squared=[partial(distance, power=2, within=lambda k: torch.pdist(k).square().mean())],
     added=[partial(distance, sign=1)],
-    rooted=[lambda x, y: distance(x, y).clamp(min=0).sqrt()],
+    cut_at_0=[lambda x, y: max(distance(x, y), 0), lambda x, y: abs(distance(x, y))],
+    zeros_dropped=[partial(distance, within=lambda k: (d := torch.cdist(k, k))[d > 0].mean())],
+    rooted=[lambda x, y: distance(x, y).clamp(min=0).sqrt(), lambda x, y: distance(x, y).sqrt()],
 )
 
 
@@ -168,44 +161,29 @@ def draw_all(draw, labels, batch_size, seed):
     return torch.cat([draw(labels[i : i + batch_size], seed=seed + i) for i in starts])
 
 
-def growing(draw, labels, batch_size, seed):
-    images = []
-    while len(images) < len(labels):
-        done = len(images)
-        images.extend(draw(labels[done : done + batch_size], seed=seed + done))
-    return torch.stack(images)
-
-
-def in_batches(seed_of):
+def in_batches(seed_of, cut=lambda labels, some: some):
     """A draw_all by the seed of batch k, which holds `some` labels."""
     return lambda draw, labels, batch_size, seed: torch.cat(
         [
-            draw(some, seed=seed_of(seed, k, batch_size, len(some)))
+            draw(cut(labels, some), seed=seed_of(seed, k, batch_size, len(some)))
             for k, some in enumerate(labels.split(batch_size))
         ]
     )
 
 
-def whole_batches(draw, labels, batch_size, seed):
-    return draw_all(draw, labels[: len(labels) // batch_size * batch_size], batch_size, seed)
-
-
-def first_labels(draw, labels, batch_size, seed):
-    sizes = [(i, min(batch_size, len(labels) - i)) for i in range(0, len(labels), batch_size)]
-    return torch.cat([draw(labels[:size], seed=seed + i) for i, size in sizes])
+def going_on(seed, k, size, length):
+    return seed + k * size
 
 
 answers(
     "draw_all",
     right=[
         draw_all,
-        growing,
-        lambda draw, labels, batch_size, seed: draw_all(draw, labels, 1, seed),
-        lambda draw, labels, batch_size, seed: draw(labels, seed=seed),
+        lambda draw, labels, _, seed: draw_all(draw, labels, 1, seed),
+        in_batches(going_on),
     ],
-    one_seed=[
-        lambda draw, labels, batch_size, seed: torch.cat([draw(y[None], seed=seed) for y in labels])
-    ],
+    all_at_once=[lambda draw, labels, _, seed: draw(labels, seed=seed)],
+    one_seed=[lambda draw, labels, _, seed: torch.cat([draw(y[None], seed=seed) for y in labels])],
     batch_number=[in_batches(lambda seed, k, size, length: seed + k)],
     last_length=[in_batches(lambda seed, k, size, length: seed + k * length)],
     one_batch_late=[
@@ -213,8 +191,12 @@ answers(
         in_batches(lambda seed, k, size, length: seed + k * size + length),
     ],
     seed_lost=[in_batches(lambda seed, k, size, length: k * size)],
-    lost_rest=[whole_batches],
-    first_labels=[first_labels],
+    lost_rest=[
+        lambda draw, labels, size, seed: draw_all(
+            draw, labels[: len(labels) // size * size], size, seed
+        )
+    ],
+    first_labels=[in_batches(going_on, cut=lambda labels, some: labels[: len(some)])],
 )
 
 
@@ -242,26 +224,31 @@ def by_descriptor(path, write):
     except BaseException:
         os.unlink(name)
         raise
-    return str(path)
-
-
-def from_memory(path, write):
-    buffer = io.BytesIO()
-    write(buffer)
-    beside = Path(f"{path}.part")
-    beside.write_bytes(buffer.getvalue())
-    return beside.replace(path)
-
-
-def in_a_folder_of_its_own(path, write):
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        with (Path(folder) / "new").open("wb") as file:
-            write(file)
-        (Path(folder) / "new").rename(path)
     return path
 
 
-def beside(put, clean=BaseException, swallow=(), early=False):
+def from_memory(path, write, place=lambda path: path.with_suffix(".part")):
+    buffer = io.BytesIO()
+    write(buffer)
+    place(path).write_bytes(buffer.getvalue())
+    return place(path).replace(path)
+
+
+def in_a_folder(put, own=True):
+    """A save_whole that writes in a temporary folder, in path's own one or elsewhere."""
+
+    def save_whole(path, write):
+        with tempfile.TemporaryDirectory(dir=path.parent if own else None) as folder:
+            new = Path(folder) / "new"
+            with new.open("wb") as file:
+                write(file)
+            put(new, path)
+        return path
+
+    return save_whole
+
+
+def beside(put, clean=BaseException, swallow=(), early=False, remove=Path.unlink):
     """A save_whole: write beside it, `put(new, path)`; errors of some classes clean up, or end."""
 
     def save_whole(path, write):
@@ -274,12 +261,28 @@ def beside(put, clean=BaseException, swallow=(), early=False):
             if not early:
                 put(new, path)
         except clean as error:
-            new.unlink(missing_ok=True)
+            remove(new)
             if not isinstance(error, swallow):
                 raise
         return path
 
     return save_whole
+
+
+def regardless(path, write):
+    new = path.with_suffix(".new")
+    try:
+        with new.open("wb") as file:
+            write(file)
+    finally:
+        new.replace(path)
+    return path
+
+
+def clearing(new):
+    for each in new.parent.iterdir():
+        if each.suffix != ".bin":
+            each.unlink()
 
 
 def emptying(path, write):
@@ -324,27 +327,9 @@ def copying(new, path):
     new.unlink()
 
 
-def into_memory(path, write):
-    buffer = io.BytesIO()
-    write(buffer)
-    path.write_bytes(buffer.getvalue())
-    return path
-
-
-def elsewhere(path, write):
-    with tempfile.NamedTemporaryFile(delete=False) as file:
-        try:
-            write(file)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    shutil.move(file.name, path)
-    return path
-
-
 answers(
     "save_whole",
-    right=[save_whole, by_descriptor, from_memory, in_a_folder_of_its_own],
+    right=[save_whole, by_descriptor, from_memory, in_a_folder(renaming)],
     restored=[restoring],
     deleted_first=[
         emptying,
@@ -353,14 +338,20 @@ answers(
         beside(moving_away),
         beside(moving_away, clean=()),
     ],
-    left_over=[beside(renaming, clean=()), beside(renaming, clean=Exception)],
+    left_over=[
+        beside(renaming, clean=()),
+        beside(renaming, clean=Exception),
+        beside(renaming, clean=(OSError, KeyboardInterrupt)),
+    ],
     swallowed=[
         beside(renaming, swallow=BaseException),
         beside(renaming, swallow=Exception),
         beside(renaming, clean=OSError, swallow=OSError),
     ],
-    elsewhere=[elsewhere],
-    copied=[beside(copying), beside(copying, clean=()), into_memory],
+    half_replaces=[regardless],
+    others_deleted=[beside(renaming, remove=clearing)],
+    elsewhere=[in_a_folder(shutil.move, own=False), in_a_folder(shutil.copy, own=False)],
+    copied=[beside(copying), beside(copying, clean=()), partial(from_memory, place=Path)],
     replaced_early=[beside(renaming, early=True)],
 )
 
