@@ -32,6 +32,16 @@ def x0_loss_with(error=F.mse_loss, target=lambda x0, xt, noise: x0, shown=jump, 
     return x0_loss
 
 
+def backward_inside(loss, **options):
+    """A loss that goes backward itself before it is returned."""
+
+    def wrong(*asked):
+        (value := loss(*asked)).backward(**options)
+        return value
+
+    return wrong
+
+
 answers(
     "x0_loss",
     right=[
@@ -51,19 +61,24 @@ answers(
     not_squared=[x0_loss_with(F.l1_loss)],
     rooted=[x0_loss_with(lambda said, x0: F.mse_loss(said, x0).sqrt())],
     columns=[
-        lambda model, process, x0, y, t, noise: F.mse_loss(
-            model((a := process.alpha_bar[t]).sqrt() * x0 + (1 - a).sqrt() * noise, t, y), x0
+        x0_loss_with(
+            shown=lambda process, x0, t, noise: (
+                process.alpha_bar[t].sqrt() * x0 + (1 - process.alpha_bar[t]).sqrt() * noise
+            )
         )
     ],
     no_gradient=[
         torch.no_grad()(x0_loss),
         lambda *asked: x0_loss(*asked).item(),
         lambda *asked: x0_loss(*asked).detach(),
+        lambda *asked: x0_loss(*asked).detach().requires_grad_(),
     ],
+    goes_backward=[backward_inside(x0_loss), backward_inside(x0_loss, retain_graph=True)],
     fresh_noise=[
-        lambda model, process, x0, y, t, noise: x0_loss(
-            model, process, x0, y, t, torch.randn_like(x0)
-        )
+        lambda *asked: x0_loss(*asked[:-1], torch.randn_like(asked[-1])),
+        lambda model, process, x0, y, *more: x0_loss(
+            model, process, x0, torch.where(torch.rand(len(y)) < 0.5, 10, y), *more
+        ),
     ],
 )
 
@@ -105,6 +120,9 @@ answers(
     ],
     coin_by_class=[lambda y, coins, p, null: torch.where(coins[y] < p[y], null, y)],
     typed_ten=[lambda y, coins, p, null: torch.where(coins < p[y], 10, y)],
+    ties_lost=[
+        lambda y, coins, p, null: torch.where(coins <= p[y], null, y),
+    ],
 )
 
 answers(
@@ -152,32 +170,27 @@ def divided_afterwards(model, loss, batches):
         parameter.grad /= sum(len(y) for _, y in batches)
 
 
-def one(x, batches):
-    return 1
+SHARES = {  # what a part's loss is multiplied by
+    "one": lambda x, batches: 1,
+    "alike": lambda x, batches: 1 / len(batches),
+    "size": lambda x, batches: len(x),
+    "by size": lambda x, batches: len(x) / sum(len(x) for x, _ in batches),
+}
+MEANS = ("one", "alike", "by size")
 
 
-def alike(x, batches):
-    return 1 / len(batches)
-
-
-def size(x, batches):
-    return len(x)
-
-
-def by_size(x, batches):
-    return len(x) / sum(len(x) for x, _ in batches)
-
-
-def in_parts(share, empty="before", parts=slice(None)):
+def in_parts(share, empty="before", parts=slice(None), keep=False):
     """accumulate with a mistake: the gradients are emptied "before", "each" time, or "never"."""
 
     def accumulate(model, loss, batches):
+        losses = []
         if empty == "before":
             model.zero_grad()
         for x, y in batches[parts]:
             if empty == "each":
                 model.zero_grad()
-            (loss(model, x, y) * share(x, batches)).backward()
+            losses.append(loss(model, x, y) * SHARES[share](x, batches))
+            losses[-1].backward(retain_graph=keep)
 
     return accumulate
 
@@ -187,31 +200,40 @@ def at_once(share):
 
     def accumulate(model, loss, batches):
         model.zero_grad()
-        sum(loss(model, x, y) * share(x, batches) for x, y in batches).backward()
+        sum(loss(model, x, y) * SHARES[share](x, batches) for x, y in batches).backward()
 
     return accumulate
 
 
 answers(
     "accumulate",
-    right=[accumulate, by_hand, divided_afterwards],
-    nothing=[lambda model, loss, batches: None],
-    one_graph=[
-        at_once(by_size),
-        lambda model, loss, batches: at_once(one)(
-            model, loss, [tuple(map(torch.cat, zip(*batches)))]
+    right=[
+        accumulate,
+        by_hand,
+        divided_afterwards,
+        lambda model, loss, batches: accumulate(
+            model, loss, [(x[i:][:1], y[i:][:1]) for x, y in batches for i in range(len(x))]
         ),
     ],
-    summed=[in_parts(one), at_once(one)],
-    not_divided=[in_parts(size)],
-    parts_equal=[in_parts(alike), at_once(alike)],
-    last_only=[*(in_parts(share, "each") for share in (one, alike, by_size))],
-    first_only=[*(in_parts(share, parts=slice(1)) for share in (one, alike, by_size))],
-    old_gradient=[*(in_parts(share, "never") for share in (one, alike, by_size))],
+    nothing=[lambda model, loss, batches: None],
+    one_graph=[
+        at_once("by size"),
+        lambda model, loss, batches: at_once("one")(
+            model, loss, [tuple(map(torch.cat, zip(*batches)))]
+        ),
+        in_parts("by size", keep=True),
+    ],
+    summed=[in_parts("one"), at_once("one")],
+    not_divided=[in_parts("size")],
+    parts_equal=[in_parts("alike"), at_once("alike")],
+    last_only=[*(in_parts(share, "each") for share in MEANS)],
+    first_only=[*(in_parts(share, parts=slice(1)) for share in MEANS)],
+    old_gradient=[*(in_parts(share, "never") for share in MEANS)],
+    left_frozen=[lambda *asked: (accumulate(*asked), asked[0].requires_grad_(False))[0]],
 )
 
 
-def update_order(zero_grad, backward, clip, step, schedule):
+def update_order(backward, clip, schedule, step, zero_grad):
     """One update: the five calls in their order."""
     zero_grad()
     backward()
@@ -223,7 +245,7 @@ def update_order(zero_grad, backward, clip, step, schedule):
 def in_order(names):
     """The calls in the order of their initials, s being the step and l the learning rate's."""
 
-    def update_order(zero_grad, backward, clip, step, schedule):
+    def update_order(backward, clip, schedule, step, zero_grad):
         acts = {"z": zero_grad, "b": backward, "c": clip, "s": step, "l": schedule}
         for name in names:
             acts[name]()
@@ -268,20 +290,16 @@ def timesteps(low=0, high=None, below=0, count=len):
 EVEN = timesteps()
 
 
-def as_called(model, x0, xt, t, y):
-    return model(xt, t, y)
-
-
 def diffusion_loss_with(
-    error=F.mse_loss, target=lambda x0, noise: noise, ask=as_called, times=EVEN, sample=torch.randn,
-    seeded=True,
-):  # fmt: skip
+    times=EVEN, sample=torch.randn, seeded=True, target=lambda x0, xt, noise: noise, **mistake
+):
     """The notebook's loss, with one mistake."""
+    loss = x0_loss_with(target=target, **mistake)
 
     def diffusion_loss(model, process, x0, y, generator=None):
         generator = generator if seeded else None
         t, noise = times(process, x0, generator), sample(x0.shape, generator=generator)
-        return error(ask(model, x0, jump(process, x0, t, noise), t, y), target(x0, noise))
+        return loss(model, process, x0, y, t, noise)
 
     return diffusion_loss
 
@@ -343,21 +361,25 @@ def itself(model, decay):
 answers(
     "diffusion_loss",
     right=[training.diffusion_loss, diffusion_loss_with()],
-    fresh_target=[diffusion_loss_with(target=lambda x0, noise: torch.randn_like(noise))],
-    image_as_target=[diffusion_loss_with(target=lambda x0, noise: x0)],
-    sees_the_clean_one=[diffusion_loss_with(ask=lambda model, x0, xt, t, y: model(x0, t, y))],
-    swapped=[diffusion_loss_with(ask=lambda model, x0, xt, t, y: model(xt, y, t))],
+    fresh_target=[diffusion_loss_with(target=lambda x0, xt, noise: torch.randn_like(noise))],
+    image_as_target=[diffusion_loss_with(target=lambda x0, xt, noise: x0)],
+    sees_the_clean_one=[diffusion_loss_with(shown=lambda process, x0, t, noise: x0)],
+    swapped=[diffusion_loss_with(swap=True)],
     one_time=[diffusion_loss_with(times=timesteps(count=lambda x0: 1))],
     no_last=[diffusion_loss_with(times=timesteps(below=-1))],
     no_first=[diffusion_loss_with(times=timesteps(low=1))],
     typed_steps=[diffusion_loss_with(times=timesteps(high=1000))],
     uniform_noise=[diffusion_loss_with(sample=torch.rand)],
-    summed=[diffusion_loss_with(lambda said, noise: F.mse_loss(said, noise, reduction="sum"))],
-    not_squared=[diffusion_loss_with(F.l1_loss)],
+    summed=[
+        diffusion_loss_with(error=lambda said, noise: F.mse_loss(said, noise, reduction="sum"))
+    ],
+    not_squared=[diffusion_loss_with(error=F.l1_loss)],
     no_gradient=[
         torch.no_grad()(diffusion_loss_with()),
         lambda *asked: diffusion_loss_with()(*asked).item(),
+        lambda *asked: diffusion_loss_with()(*asked).detach().requires_grad_(),
     ],
+    goes_backward=[backward_inside(training.diffusion_loss, retain_graph=True)],
     generator_ignored=[diffusion_loss_with(seeded=False)],
 )
 
