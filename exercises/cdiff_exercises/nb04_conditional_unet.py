@@ -59,11 +59,11 @@ def modulate(answer, draw):
     """modulate(h: (B, C, H, W), emb: (B, 2 C), groups: int) -> (B, C, H, W)"""
     groups, each = draw.whole(1, 4), draw.whole(1, 3)
     drawn = (draw.whole(1, 3), groups * each, 2, 3, groups)
-    for b, c, height, width, groups in ((3, 3, 3, 3, 1), (1, 6, 2, 2, 3), (2, 4, 1, 4, 4), drawn):
+    for b, c, height, width, groups in ((3, 3, 3, 3, 1), (1, 6, 2, 2, 3), (2, 4, 2, 3, 4), drawn):
         h, emb = 3 * draw.normal(b, c, height, width).float() + 1, draw.normal(b, 2 * c).float()
         case = f"{b} images of {c} channels in groups of {c // groups}"
         yield f"the result for {case}", answer(h, emb, groups, shape=h.shape)
-    h = 0.1 * draw.normal(1, 4, 2, 3).float()  # so faint that the norm's eps counts a little
+    h = 0.07 * draw.normal(1, 4, 2, 3).float()  # so faint that the norm's eps counts a little
     zeros = torch.zeros(1, 8)
     yield "the result for an embedding of zeros", answer(h, zeros, 2, shape=h.shape), 2e-3
 

@@ -221,13 +221,17 @@ def EMA(answer, draw):
         first = [buffer.clone() for buffer in average.model.buffers()]
         for weight in (2 + 3 * draw.uniform(3)).tolist():
             nn.init.constant_(model.weight, weight)
+            nn.init.constant_(model.bias, -weight)
             for buffer in model.buffers():
                 buffer.fill_(round(10 * weight))
             answer.ask(average.update, model, nothing=True)
-            averages.append(answer.tensor(average.model.weight, shape=(1,)))
-        yield f"the EMA weight after 1, 2 and 3 updates, decay {decay}", torch.cat(averages)
+            averages.append(answer.tensor(torch.cat(list(average.model.parameters()))))
+        yield (
+            f"the EMA weight and bias after 1, 2 and 3 updates, decay {decay}",
+            torch.cat(averages),
+        )
         nn.init.constant_(model.weight, 9.0)
-        moved = answer.tensor(average.model.weight) - averages[-1]
+        moved = answer.tensor(average.model.weight) - averages[-1][:1]
         yield f"what it changes by without an update, decay {decay}", moved
         same = sum(map(torch.equal, first, average.model.buffers()))
         yield f"the number of buffers that keep their first values, decay {decay}", same, 0

@@ -16,8 +16,8 @@ def x0_loss(model, process, x0, y, t, noise):
     return F.mse_loss(model(xt, t, y), x0)
 
 
-def jump(process, x0, t, noise):
-    kept = process.alpha_bar[t].view(-1, 1, 1, 1)
+def jump(process, x0, t, noise, shape=(-1, 1, 1, 1)):
+    kept = process.alpha_bar[t].view(shape)
     return kept.sqrt() * x0 + (1 - kept).sqrt() * noise
 
 
@@ -30,16 +30,6 @@ def x0_loss_with(error=F.mse_loss, target=lambda x0, xt, noise: x0, shown=jump, 
         return error(model(given, *((y, t) if swap else (t, y))), target(x0, xt, noise))
 
     return x0_loss
-
-
-def backward_inside(loss, **options):
-    """A loss that goes backward itself before it is returned."""
-
-    def wrong(*asked):
-        (value := loss(*asked)).backward(**options)
-        return value
-
-    return wrong
 
 
 answers(
@@ -60,20 +50,17 @@ answers(
     ],
     not_squared=[x0_loss_with(F.l1_loss)],
     rooted=[x0_loss_with(lambda said, x0: F.mse_loss(said, x0).sqrt())],
-    columns=[
-        x0_loss_with(
-            shown=lambda process, x0, t, noise: (
-                process.alpha_bar[t].sqrt() * x0 + (1 - process.alpha_bar[t]).sqrt() * noise
-            )
-        )
-    ],
+    columns=[x0_loss_with(shown=lambda *asked: jump(*asked, shape=-1))],
     no_gradient=[
         torch.no_grad()(x0_loss),
         lambda *asked: x0_loss(*asked).item(),
         lambda *asked: x0_loss(*asked).detach(),
         lambda *asked: x0_loss(*asked).detach().requires_grad_(),
     ],
-    goes_backward=[backward_inside(x0_loss), backward_inside(x0_loss, retain_graph=True)],
+    goes_backward=[
+        lambda *asked: (loss := x0_loss(*asked), loss.backward())[0],
+        lambda *asked: (loss := x0_loss(*asked), loss.backward(retain_graph=True))[0],
+    ],
     fresh_noise=[
         lambda *asked: x0_loss(*asked[:-1], torch.randn_like(asked[-1])),
         lambda model, process, x0, y, *more: x0_loss(
@@ -88,17 +75,11 @@ def dropped(y, coins, p, null_class):
     return torch.where(coins < p[y], null_class, y)
 
 
-def in_place(y, coins, p, null_class):
-    kept = y.clone()
-    kept[coins < p.gather(0, y)] = null_class
-    return kept
-
-
 answers(
     "dropped",
     right=[
         dropped,
-        in_place,
+        lambda y, coins, p, null: y.masked_fill(coins < p.gather(0, y), null),
         lambda y, coins, p, null: [
             null if coin < p[k] else k for k, coin in zip(y.tolist(), coins.tolist())
         ],
@@ -127,11 +108,7 @@ answers(
 
 answers(
     "half_life",
-    right=[
-        round(math.log(0.5) / math.log(0.999)),
-        next(n for n in range(1000) if 0.999**n <= 0.5),
-        math.log(0.5) / math.log(0.999),
-    ],
+    right=[round(math.log(0.5) / math.log(0.999)), math.log(0.5) / math.log(0.999)],
     solution="half_life = round(np.log(0.5) / np.log(0.999))",
     memory_length=[1000, 999],
     linear=[500],
@@ -179,8 +156,8 @@ SHARES = {  # what a part's loss is multiplied by
 MEANS = ("one", "alike", "by size")
 
 
-def in_parts(share, empty="before", parts=slice(None), keep=False):
-    """accumulate with a mistake: the gradients are emptied "before", "each" time, or "never"."""
+def in_parts(share, empty="before", parts=slice(None), graphs="freed"):
+    """accumulate with a mistake: gradients emptied "each" time or "never", or all graphs "kept"."""
 
     def accumulate(model, loss, batches):
         losses = []
@@ -190,17 +167,10 @@ def in_parts(share, empty="before", parts=slice(None), keep=False):
             if empty == "each":
                 model.zero_grad()
             losses.append(loss(model, x, y) * SHARES[share](x, batches))
-            losses[-1].backward(retain_graph=keep)
-
-    return accumulate
-
-
-def at_once(share):
-    """accumulate with one backward() at the end."""
-
-    def accumulate(model, loss, batches):
-        model.zero_grad()
-        sum(loss(model, x, y) * SHARES[share](x, batches) for x, y in batches).backward()
+            if graphs != "at once":
+                losses[-1].backward(retain_graph=graphs == "kept")
+        if graphs == "at once":
+            sum(losses).backward()
 
     return accumulate
 
@@ -217,15 +187,15 @@ answers(
     ],
     nothing=[lambda model, loss, batches: None],
     one_graph=[
-        at_once("by size"),
-        lambda model, loss, batches: at_once("one")(
+        in_parts("by size", graphs="at once"),
+        lambda model, loss, batches: accumulate(
             model, loss, [tuple(map(torch.cat, zip(*batches)))]
         ),
-        in_parts("by size", keep=True),
+        in_parts("by size", graphs="kept"),
     ],
-    summed=[in_parts("one"), at_once("one")],
+    summed=[in_parts("one"), in_parts("one", graphs="at once")],
     not_divided=[in_parts("size")],
-    parts_equal=[in_parts("alike"), at_once("alike")],
+    parts_equal=[in_parts("alike"), in_parts("alike", graphs="at once")],
     last_only=[*(in_parts(share, "each") for share in MEANS)],
     first_only=[*(in_parts(share, parts=slice(1)) for share in MEANS)],
     old_gradient=[*(in_parts(share, "never") for share in MEANS)],
@@ -370,16 +340,14 @@ answers(
     no_first=[diffusion_loss_with(times=timesteps(low=1))],
     typed_steps=[diffusion_loss_with(times=timesteps(high=1000))],
     uniform_noise=[diffusion_loss_with(sample=torch.rand)],
-    summed=[
-        diffusion_loss_with(error=lambda said, noise: F.mse_loss(said, noise, reduction="sum"))
-    ],
+    summed=[diffusion_loss_with(error=lambda *pair: F.mse_loss(*pair, reduction="sum"))],
     not_squared=[diffusion_loss_with(error=F.l1_loss)],
     no_gradient=[
         torch.no_grad()(diffusion_loss_with()),
         lambda *asked: diffusion_loss_with()(*asked).item(),
         lambda *asked: diffusion_loss_with()(*asked).detach().requires_grad_(),
     ],
-    goes_backward=[backward_inside(training.diffusion_loss, retain_graph=True)],
+    goes_backward=[lambda *asked: (loss := diffusion_loss_with()(*asked), loss.backward())[0]],
     generator_ignored=[diffusion_loss_with(seeded=False)],
 )
 
