@@ -59,7 +59,7 @@ def modulate(answer, draw):
     """modulate(h: (B, C, H, W), emb: (B, 2 C), groups: int) -> (B, C, H, W)"""
     groups, each = draw.whole(1, 4), draw.whole(1, 3)
     drawn = (draw.whole(1, 3), groups * each, 2, 3, groups)
-    for b, c, height, width, groups in ((3, 3, 3, 3, 1), (1, 6, 2, 2, 3), (2, 4, 2, 3, 4), drawn):
+    for b, c, height, width, groups in ((2, 2, 2, 2, 1), (1, 6, 2, 2, 3), (2, 4, 2, 3, 4), drawn):
         h, emb = 3 * draw.normal(b, c, height, width).float() + 1, draw.normal(b, 2 * c).float()
         case = f"{b} images of {c} channels in groups of {c // groups}"
         yield f"the result for {case}", answer(h, emb, groups, shape=h.shape)
@@ -90,7 +90,7 @@ def attend(answer, draw):
 @exercise("build", points=3, minutes=10)
 def from_velocity(answer, draw):
     """from_velocity(v, xt: (B, C, H, W), alpha_bar: (B,)) -> (x0, eps), each (B, C, H, W)"""
-    sizes = ((3, 3, 3, 3), (1, 2, 4, 5), (draw.whole(1, 4), 2, draw.whole(1, 4), draw.whole(1, 4)))
+    sizes = ((2, 2, 2, 2), (1, 2, 3, 4), (draw.whole(1, 4), 2, draw.whole(1, 4), draw.whole(1, 4)))
     cases = [(f"{size[0]} images, {size[3]} pixels wide", size, None) for size in sizes]
     ends = torch.tensor([0.0, 1e-10, 1.0])
     cases.append(("3 images where ᾱ is 0, almost 0, and 1", (3, 1, 2, 3), ends))
