@@ -1,5 +1,6 @@
 """Trials of notebook 05: the training loop."""
 
+import math
 import warnings
 import weakref
 from collections.abc import Callable
@@ -28,16 +29,23 @@ class Tiny(nn.Module):
         return image * xt + (timestep * t / 20 + label * y).view(-1, 1, 1, 1)
 
 
+def no_backward(*parameters: Tensor) -> None:
+    """Raise Wrong where a loss has gone backward itself."""
+    if any(each.grad is not None for each in parameters):
+        raise Wrong("return the loss; backward() is the training loop's business.", "backward")
+
+
 @exercise("build", points=3, minutes=12)
 def x0_loss(answer, draw):
     """x0_loss(model, process, x0: (B, C, H, W), y: (B,), t: int64 (B,), noise) -> scalar"""
-    for b, c, h, w in ((4, 3, 4, 4), (3, 2, 4, 5), (draw.whole(2, 6), 1, 3, 2)):
+    for b, c, h, w in ((4, 3, 4, 4), (1, 2, 4, 5), (draw.whole(2, 6), 1, 3, 2)):
         network, process = Tiny(draw), DiffusionProcess(draw.whole(20, 60))
         x0, noise = draw.normal(b, c, h, w).float(), draw.normal(b, c, h, w).float()
         asked = network, process, x0, draw.labels(b), draw.labels(b, process.num_steps), noise
         loss, again = answer(*asked, shape=()), answer(*asked, shape=())
         if not network.asked:
             raise Wrong("your loss never asks the network.", "never asks")
+        no_backward(network.weights)
         if not torch.equal(loss, again):
             raise Wrong("the same arguments give another loss each time.", "random")
         yield f"the loss of {b} images, {w} pixels wide", loss
@@ -47,14 +55,14 @@ def x0_loss(answer, draw):
 @exercise("bug", points=2, minutes=8)
 def dropped(answer, draw):
     """dropped(y: int64 (B,), coins: (B,), p: (C,), null_class: int) -> int64 (B,)"""
-    coins = torch.tensor([0.05, 0.5, 0.95, 0.35, 0.2])
-    shares = torch.tensor([0.3, 0.1, 0.4, 0.2, 0.9])
-    cases = [(torch.tensor([3, 0, 4, 2, 1]), coins, shares, 12)]
-    for b, classes in ((12, 4), (draw.whole(20, 60), draw.whole(5, 9))):
+    coins = torch.tensor([0.2, 0.5, 0.95, 0.35, 0.05, 0.0])  # the first and the last are ties
+    shares = torch.tensor([0.3, 0.1, 0.4, 0.2, 0.9, 0.0])
+    cases = [(torch.tensor([3, 0, 4, 2, 1, 5]), coins, shares, 12)]
+    for b, classes in ((12, 4), (1, 3), (draw.whole(20, 60), draw.whole(5, 9))):
         shares = 0.2 + 0.6 * draw.uniform(classes)
         cases += [(draw.labels(b, classes), draw.uniform(b), shares, classes + draw.whole(2, 5))]
     for y, coins, p, null_class in cases:
-        value = answer(y, coins, p, null_class, shape=y.shape, dtype="whole")
+        value = answer(y, coins, p, null_class, shape=y.shape, dtype="int64")
         yield f"the result for {len(y)} labels of {len(p)} classes", value, 0
 
 
@@ -66,27 +74,24 @@ def half_life(answer, draw):
 
 
 class Part:
-    """A part of a batch, and a hook that is called when backward() comes to its loss."""
+    """A part of a batch, alive as long as a graph holds on to what backward() needs of it."""
 
     def __init__(self, images: int):
-        self.images = images  # that wait in memory
-
-    def __call__(self, _: Tensor) -> None:
-        self.images = 0
+        self.images = images
 
 
 class Waiting:
-    """The mean of squared errors, which counts how many images wait at once for backward()."""
+    """The mean of squared errors, which counts the images whose graphs lie in memory at once."""
 
     def __init__(self):
-        self.parts, self.most = weakref.WeakSet(), 0  # a graph that is freed drops out
+        self.parts, self.most = weakref.WeakSet(), 0
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        value = (model(x)[:, 0] - y).square().mean()
-        if value.requires_grad:
-            value.register_hook(part := Part(len(x)))
-            self.parts.add(part)
-        self.most = max(self.most, sum(part.images for part in self.parts))
+        self.parts.add(part := Part(len(x)))
+        hooks = torch.autograd.graph.saved_tensors_hooks
+        with hooks(lambda saved: (part, saved), lambda pair: pair[1]):
+            value = (model(x)[:, 0] - y).square().mean()
+        self.most = max(self.most, sum(each.images for each in self.parts))
         return value
 
 
@@ -106,25 +111,29 @@ def accumulate(answer, draw):
             raise Wrong("no gradient was added to the parameters' .grad.", "no gradient")
         if not torch.equal(nn.utils.parameters_to_vector(parameters), start):
             raise Wrong("your function changes the weights, too.", "changes weights")
+        if not all(each.requires_grad for each in parameters):
+            sentence = "your function leaves parameters that no longer require a gradient."
+            raise Wrong(sentence, "requires no gradient")
         parts = f"parts of {', '.join(map(str, sizes))}"
         grads = answer.tensor(torch.cat([each.grad.flatten() for each in parameters]))
         yield f"the gradient for {parts}", grads
-        yield f"the most images that wait at once for backward(), with {parts}", loss.most, 0
+        most = math.ceil(loss.most / max(sizes))  # half a part is no less than one
+        yield f"how many parts lie in memory at once, at most, with {parts},", most, 0
 
 
 @exercise("bug", points=3, minutes=10)
 def update_order(answer, draw):
-    """update_order(zero_grad, backward, clip, step, schedule) -> None; it calls each once"""
+    """update_order(backward, clip, schedule, step, zero_grad) -> None; it calls each once"""
     weights = nn.Parameter(1 + draw.uniform(2))
     optimizer = torch.optim.SGD([weights], lr=draw.number(0.02, 0.04))
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
     calls, lengths, rates = [], [], []
-    acts = {
-        "zero_grad": optimizer.zero_grad,
+    acts = {  # as they are given, by the alphabet
         "backward": lambda: (weights**4).sum().backward(),
         "clip": lambda: lengths.append(nn.utils.clip_grad_norm_(weights, 0.5)),
-        "step": lambda: [rates.append(schedule.get_last_lr()[0]), optimizer.step()],
         "schedule": schedule.step,
+        "step": lambda: [rates.append(schedule.get_last_lr()[0]), optimizer.step()],
+        "zero_grad": optimizer.zero_grad,
     }
 
     def recorded(name: str) -> Callable:
@@ -149,7 +158,7 @@ def drop_labels(answer, draw):
     """drop_labels(y: int64 (B,), p, *, null_class, generator=None) -> int64 (B,)"""
     y, seed = torch.arange(20_000) % 9 + 1, draw.whole(0, 2**31)
     gone, first, again, other = (
-        answer(y, p, null_class=12, generator=each, shape=y.shape, dtype="whole")
+        answer(y, p, null_class=12, generator=each, shape=y.shape, dtype="int64")
         for p, add in ((1.0, 0), (0.1, 0), (0.1, 0), (0.1, 1))
         for each in [torch.Generator().manual_seed(seed + add)]
     )
@@ -192,6 +201,7 @@ def diffusion_loss(answer, draw):
             answer(each, process, x0, y, torch.Generator().manual_seed(seed), shape=())
             for each in networks
         )
+        no_backward(*(each.known for each in networks))
         yield f"the loss of a network that knows the noise, T = {T}", full.round(decimals=3), 0.03
         yield f"the loss of a network that predicts 0, T = {T}", silent, 0.03
         yield f"its gradient, T = {T}", gradient(silent, networks[1].known), 0.04
@@ -211,13 +221,17 @@ def EMA(answer, draw):
         first = [buffer.clone() for buffer in average.model.buffers()]
         for weight in (2 + 3 * draw.uniform(3)).tolist():
             nn.init.constant_(model.weight, weight)
+            nn.init.constant_(model.bias, -weight)
             for buffer in model.buffers():
                 buffer.fill_(round(10 * weight))
             answer.ask(average.update, model, nothing=True)
-            averages.append(answer.tensor(average.model.weight, shape=(1,)))
-        yield f"the EMA weight after 1, 2 and 3 updates, decay {decay}", torch.cat(averages)
+            averages.append(answer.tensor(torch.cat(list(average.model.parameters()))))
+        yield (
+            f"the EMA weight and bias after 1, 2 and 3 updates, decay {decay}",
+            torch.cat(averages),
+        )
         nn.init.constant_(model.weight, 9.0)
-        moved = answer.tensor(average.model.weight) - averages[-1]
+        moved = answer.tensor(average.model.weight) - averages[-1][:1]
         yield f"what it changes by without an update, decay {decay}", moved
         same = sum(map(torch.equal, first, average.model.buffers()))
         yield f"the number of buffers that keep their first values, decay {decay}", same, 0

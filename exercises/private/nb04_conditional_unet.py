@@ -1,6 +1,7 @@
 """Answers to notebook 04's exercises: the conditional U-Net."""
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,10 +12,7 @@ from exercises.private import answers
 
 answers(
     "parameters_of_conv",
-    right=[
-        64 * 96 * 3**2 + 96,
-        float(sum(p.numel() for p in torch.nn.Conv2d(64, 96, 3).parameters())),
-    ],
+    right=[64 * 96 * 3**2 + 96, float(55_392)],
     solution="parameters_of_conv = 64 * 96 * 3**2 + 96",
     no_bias=[64 * 96 * 9],
     every_place=[64 * 96 * 9 * 256, (64 * 96 * 9 + 96) * 256],
@@ -24,6 +22,7 @@ answers(
     bias_each_input=[64 * 96 * 9 + 64],
     bias_each_place=[64 * 96 * 9 + 96 * 256],
     numbers_that_come_out=[96 * 16 * 16],
+    point_for_thousands=[55.392],
 )
 
 
@@ -45,15 +44,6 @@ def inward(x, downs, ups):
     return ups[-1](inward(note, downs[1:], ups[:-1]), note)
 
 
-def emptied(x, downs, ups):
-    notes = []
-    while downs:
-        notes.append(x := downs.pop(0)(x))
-    while ups:
-        x = ups.pop(0)(x, notes.pop())
-    return x
-
-
 def walking(read, noted=lambda before, after: after, kept=lambda before, after: after):
     """A wrong walk: what it notes, what it goes on with, and the notes that the ways up read."""
 
@@ -72,12 +62,7 @@ def walking(read, noted=lambda before, after: after, kept=lambda before, after: 
 
 answers(
     "walk",
-    right=[
-        walk,
-        inward,
-        lambda x, downs, ups: emptied(x, list(downs), list(ups)),
-        walking(reversed),
-    ],
+    right=[walk, inward, walking(reversed)],
     same_order=[walking(list)],
     what_goes_in=[walking(reversed, noted=lambda before, after: before)],
     no_notes=[walking(lambda notes: [None] * len(notes))],
@@ -87,7 +72,13 @@ answers(
     ],
     ups_turned_round=[lambda x, downs, ups: walking(list)(x, downs, ups[::-1])],
     x_stays=[walking(reversed, kept=lambda before, after: before)],
-    lists_emptied=[emptied],
+    lists_emptied=[lambda x, downs, ups: (walk(x, downs, ups), downs.clear())[0]],
+    called_twice=[
+        lambda x, downs, ups: walk(x, [lambda x, d=d: d(0 * d(x) + x) for d in downs], ups),
+        lambda x, downs, ups: walk(
+            x, downs, [lambda x, n, u=u: u(0 * u(x, n) + x, n) for u in ups]
+        ),
+    ],
 )
 
 
@@ -107,12 +98,12 @@ def one_at_a_time(t, frequencies):
     return [[math.sin(a) for a in row] + [math.cos(a) for a in row] for row in angles]
 
 
-def side_by_side(sines, cosines):
-    return torch.cat([sines, cosines], 1)
+def side_by_side(*parts):
+    return torch.cat(parts, 1)
 
 
-def alternating(sines, cosines):
-    return torch.stack([sines, cosines], 2).flatten(1)
+def alternating(*parts):
+    return torch.stack(parts, 2).flatten(1)
 
 
 def waves(put=side_by_side, turn=math.tau, meet=torch.outer):
@@ -127,15 +118,21 @@ def waves(put=side_by_side, turn=math.tau, meet=torch.outer):
 
 answers(
     "fourier_features",
-    right=[fourier_features, complex_waves, one_at_a_time, waves()],
+    right=[fourier_features, complex_waves, one_at_a_time],
     no_two_pi=[waves(turn=1)],
     half_turns=[waves(turn=math.pi)],
-    cosines_first=[waves(lambda sines, cosines: torch.cat([cosines, sines], 1))],
+    cosines_first=[waves(lambda sines, cosines: side_by_side(cosines, sines))],
     interleaved=[waves(alternating)],
-    sines_twice=[waves(lambda sines, cosines: torch.cat([sines, sines], 1))],
+    sines_twice=[waves(lambda sines, cosines: side_by_side(sines, sines))],
     squeezed=[waves(meet=lambda t, f: (t * f).expand(len(t), len(f)))],
     transposed=[waves(meet=lambda t, f: torch.outer(f, t))],
     periods=[waves(meet=lambda t, f: t[:, None] / f)],
+    t_is_changed=[
+        waves(meet=lambda t, f: torch.outer(t % 1, f)),
+        waves(meet=lambda t, f: torch.outer(t.clamp(0, 1), f)),
+        waves(meet=lambda t, f: torch.outer(t.abs(), f)),
+    ],
+    signs_lost=[waves(meet=lambda t, f: torch.outer(t, f.abs()))],
 )
 
 
@@ -152,28 +149,23 @@ def normed_by_hand(h, emb, groups):
     return (normed * (1 + emb[:, :c, None]) + emb[:, c:, None]).reshape(h.shape)
 
 
-def layer_and_addcmul(h, emb, groups):
-    normed, knobs = torch.nn.GroupNorm(groups, h.shape[1])(h), emb.view(len(h), 2, -1, 1, 1)
-    return torch.addcmul(normed + knobs[:, 1], normed, knobs[:, 0])
-
-
-def turning(rule, parts=lambda emb: emb[:, :, None, None].chunk(2, dim=1), groups_of=None):
-    """A wrong modulate: rule(h, γ, δ, norm), maybe with other parts of emb or other groups."""
+def turning(rule, parts=lambda emb: emb[:, :, None, None].chunk(2, 1), groups_of=None, **options):
+    """A wrong modulate: rule(h, γ, δ, norm), maybe with other parts of emb or another norm."""
 
     def modulate(h, emb, groups):
-        groups = groups_of(h) if groups_of else groups
-        return rule(h, *parts(emb), lambda x: F.group_norm(x, groups))
+        groups = groups_of(h, groups) if groups_of else groups
+        return rule(h, *parts(emb), lambda x: F.group_norm(x, groups, **options))
 
     return modulate
 
 
 def scale_and_shift(h, gamma, delta, norm):
-    return (1 + gamma) * norm(h) + delta
+    return torch.addcmul(norm(h) + delta, gamma, norm(h))
 
 
 answers(
     "modulate",
-    right=[modulate, normed_by_hand, layer_and_addcmul],
+    right=[modulate, normed_by_hand, turning(scale_and_shift)],
     no_one=[turning(lambda h, gamma, delta, norm: gamma * norm(h) + delta)],
     before_the_norm=[turning(lambda h, gamma, delta, norm: norm((1 + gamma) * h + delta))],
     swapped=[turning(lambda h, gamma, delta, norm: (1 + delta) * norm(h) + gamma)],
@@ -186,9 +178,11 @@ answers(
     scale_only=[turning(lambda h, gamma, delta, norm: (1 + gamma) * norm(h))],
     shift_scaled=[turning(lambda h, gamma, delta, norm: (1 + gamma) * (norm(h) + delta))],
     other_groups=[
-        turning(scale_and_shift, groups_of=lambda h: h.shape[1]),
-        turning(scale_and_shift, groups_of=lambda h: 1),
+        turning(scale_and_shift, groups_of=lambda h, groups: h.shape[1]),
+        turning(scale_and_shift, groups_of=lambda h, groups: 1),
+        turning(scale_and_shift, groups_of=lambda h, groups: min(groups, 2)),
     ],
+    another_eps=[turning(scale_and_shift, eps=1e-4)],
     interleaved=[
         turning(scale_and_shift, lambda emb: emb[:, :, None, None].unflatten(1, (-1, 2)).unbind(2))
     ],
@@ -215,16 +209,8 @@ def with_einsum(q, k, v, heads):
     return torch.einsum("bhnm,bmhd->bnhd", weights / weights.sum(-1, True), v).flatten(2)
 
 
-def split(x, heads):
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
 def split_by_view(x, heads):
     return x.reshape(len(x), heads, x.shape[1], -1)
-
-
-def join(x):
-    return x.transpose(1, 2).flatten(2)
 
 
 def join_by_view(x):
@@ -236,8 +222,8 @@ def attending(
     scale=lambda d, heads: d**-0.5,
     weigh=lambda scores: scores.softmax(-1),
     roles=lambda q, k, v: (q, k, v),
-    parts=split,
-    whole=join,
+    parts=lambda x, heads: x.unflatten(-1, (heads, -1)).transpose(1, 2),
+    whole=lambda x: x.transpose(1, 2).flatten(2),
 ):
     """Attention with one of its parts replaced."""
 
@@ -250,16 +236,7 @@ def attending(
 
 answers(
     "attend",
-    right=[
-        attend,
-        head_by_head,
-        with_einsum,
-        lambda q, k, v, heads: (
-            F.scaled_dot_product_attention(*(split(x, heads) for x in (q, k, v)))
-            .mT.flatten(1, 2)
-            .mT
-        ),
-    ],
+    right=[attend, head_by_head, with_einsum],
     unscaled=[attending(scale=lambda d, heads: 1)],
     whole_width=[attending(scale=lambda d, heads: (d * heads) ** -0.5)],
     other_scale=[attending(scale=lambda d, heads: 1 / d), attending(scale=lambda d, heads: d**0.5)],
@@ -285,6 +262,8 @@ answers(
     ],
     all_alike=[attending(weigh=lambda scores: torch.ones_like(scores).softmax(-1))],
     weights_transposed=[attending(weigh=lambda scores: scores.softmax(-1).mT)],
+    exp_overflows=[attending(weigh=lambda scores: scores.exp() / scores.exp().sum(-1, True))],
+    some_images=[lambda q, k, v, heads: attend(q[:2], k[:2], v[:2], heads)],
 )
 
 
@@ -300,16 +279,9 @@ def as_rotation(v, xt, alpha_bar):
     return turned.movedim(-1, 0).real, turned.movedim(-1, 0).imag
 
 
-def image_by_image(v, xt, alpha_bar):
-    x0, eps = torch.empty_like(xt), torch.empty_like(xt)
-    for i, kept in enumerate(alpha_bar.tolist()):
-        x0[i] = kept**0.5 * xt[i] - (1 - kept) ** 0.5 * v[i]
-        eps[i] = kept**0.5 * v[i] + (1 - kept) ** 0.5 * xt[i]
-    return x0, eps
-
-
-def per_image(kept):
-    return kept.view(-1, 1, 1, 1)
+def image_by_image(*asked):
+    pairs = map(from_velocity, *(each.split(1) for each in asked))
+    return tuple(torch.cat(parts) for parts in zip(*pairs))
 
 
 def turned_back(
@@ -317,7 +289,7 @@ def turned_back(
     eps=lambda v, xt, s, r: s * v + r * xt,
     *,
     factors=lambda a: (a.sqrt(), (1 - a).sqrt()),
-    of=per_image,
+    of=lambda a: a[:, None, None, None],
 ):
     """A wrong from_velocity, from estimates of v, x_t, s = √ᾱ and r = √(1-ᾱ)."""
 
@@ -349,6 +321,7 @@ answers(
         turned_back(factors=lambda a: (a.sqrt(), 1 - a.sqrt())),
     ],
     factors_swapped=[turned_back(factors=lambda a: ((1 - a).sqrt(), a.sqrt()))],
+    arguments_swapped=[lambda v, xt, alpha_bar: from_velocity(xt, v, alpha_bar)],
     pair_swapped=[lambda v, xt, alpha_bar: from_velocity(v, xt, alpha_bar)[::-1]],
     columns=[*(turned_back(of=lambda a, k=k: a[(..., *[None] * k)]) for k in range(3))],
     one_alpha_bar=[turned_back(of=lambda a: a[0]), turned_back(of=torch.mean)],
@@ -359,6 +332,7 @@ answers(
     divided=[
         turned_back(x0=lambda v, xt, s, r: (xt - r * (s * v + r * xt)) / s),
         turned_back(eps=lambda v, xt, s, r: (xt - s * (s * xt - r * v)) / r),
+        turned_back(x0=lambda v, xt, s, r: torch.where(s > 0, (xt - r * (s * v + r * xt)) / s, -v)),
     ],
 )
 
@@ -381,44 +355,40 @@ def sanity(model):
     return agree(eps, torch.stack(alone)) and not any(alike) and not agree(by_time[0], by_time[-1])
 
 
-def agree(a, b):
-    return torch.allclose(a, b, atol=1e-5)
+def agree(a, b, atol=1e-5):
+    return torch.allclose(a, b, atol=atol)
+
+
+def each_alone(model, x, t, y, eps, close, which=slice(None)):
+    singles = [*zip(x.split(1), t.split(1), y.split(1), eps.split(1))]
+    return all(close(model(*asked), result) for *asked, result in singles[which])
 
 
 def asking(
-    *skip,
-    close=agree,
-    images=None,
-    times=None,
-    null=None,
-    far=0.0,
-    against=None,
-    turned=False,
-):
+    *skip, close=agree, alike=None, far=0.0, null=None, step=77, batch=each_alone,
+    pairs=lambda i, j, null: True, images=lambda x: x, times=lambda t: t,
+    fits=lambda eps, x: eps.shape == x.shape,
+):  # fmt: skip
     """A sanity test that skips some questions, or asks them in a way of its own."""
 
     def sanity(model):
         y = torch.arange((null or model.null_class) + 1)
-        x, t = torch.randn(len(y), 3, 4, 4), 90 * torch.arange(len(y))
-        x, t = images(x) if images else x, times(t) if times else t
+        x, t = images(torch.randn(len(y), 3, 4, 4)), times(90 * torch.arange(len(y)))
 
         def heard(a, b):
-            return not close(a, b) and (a - b).abs().max() > far
+            return not (alike or close)(a, b) and (a - b).abs().max() > far
 
-        eps = model(x, t, y)
-        same, other, zero = x[:1].expand_as(x), torch.full_like(y, 500), torch.zeros_like(y)
-        of_y, null_y = model(same, other, y), model(same, other, torch.full_like(y, int(y[-1])))
+        eps, same = model(x, t, y), x[:1].expand_as(x)
+        of_y = model(same, torch.full_like(t, 500), y)
+        of_t = [model(same, torch.full_like(t, each), 0 * y) for each in (0, step)]
         passed = {
-            "shape": eps.shape == x.shape,
+            "shape": fits(eps, x),
             "dtype": eps.dtype == x.dtype,
-            "batch": all(
-                close(model(x[i:][:1], t[i:][:1], y[i:][:1]), e[None]) for i, e in enumerate(eps)
-            ),
-            "t": heard(model(same, other, zero), model(same, other + 77, zero)),
-            "y": heard(of_y[0], of_y[1]),
-            "null": all(heard(a, b) for a, b in list(zip(of_y, null_y))[against or slice(-1)]),
+            "batch": batch(model, x, t, y, eps, close),
+            "t": heard(*of_t),
+            "y": all(heard(of_y[i], of_y[j]) for j in y for i in y[:j] if pairs(i, j, len(y) - 1)),
         }
-        return turned ^ all(value for name, value in passed.items() if name not in skip)
+        return all(value for name, value in passed.items() if name not in skip)
 
     return sanity
 
@@ -440,29 +410,58 @@ def embedding(put=side_by_side, frequencies=lambda half: 10_000 ** (-torch.arang
 
 answers(
     "sanity",
-    right=[sanity, asking(), lambda model: torch.tensor(asking()(model))],
+    right=[sanity, asking(step=47), lambda model: torch.tensor(asking(step=953)(model))],
     no_t=[asking("t")],
-    no_y=[asking("y")],
-    no_null=[asking("null")],
-    null_against_one=[asking(against=slice(1)), asking(against=slice(-2, -1))],
+    no_y=[asking(pairs=lambda i, j, null: j == null)],
+    two_classes=[asking(pairs=lambda i, j, null: j in (i + 1, null))],
+    no_null=[asking(pairs=lambda i, j, null: j < null)],
+    null_against_one=[
+        asking(pairs=lambda i, j, null: j < null or i == 0),
+        asking(pairs=lambda i, j, null: j < null or i == null - 1),
+    ],
     no_shape=[asking("shape")],
+    part_of_the_shape=[
+        asking(fits=lambda eps, x: eps.shape[1] == x.shape[1]),
+        asking(fits=lambda eps, x: eps.numel() == x.numel()),
+    ],
     no_dtype=[asking("dtype")],
     no_batch=[asking("batch")],
     same_images=[asking(images=lambda x: x[:1].expand_as(x)), asking(images=torch.zeros_like)],
-    same_timesteps=[asking(times=lambda t: torch.full_like(t, 300))],
+    same_timesteps=[
+        asking(times=lambda t: torch.full_like(t, 300)),
+        asking(
+            batch=lambda model, x, t, y, eps, close: close(
+                model(x + (y > 0)[:, None, None, None], t, y)[0], eps[0]
+            )
+        ),
+    ],
+    one_alone=[
+        asking(batch=lambda *asked: each_alone(*asked, which=slice(1))),
+        asking(batch=lambda *asked: each_alone(*asked, which=slice(-1, None))),
+    ],
+    only_shuffled=[
+        asking(
+            batch=lambda model, x, t, y, eps, close: close(
+                model(x.flip(0), t.flip(0), y.flip(0)), eps.flip(0)
+            )
+        )
+    ],
     to_the_last_digit=[asking(close=torch.allclose), asking(close=torch.equal)],
-    far_apart=[asking(far=0.1)],
+    last_digits_heard=[asking(alike=torch.equal)],
+    too_coarse=[asking(close=partial(agree, atol=1e-4)), asking(close=partial(agree, atol=1e-3))],
+    far_apart=[asking(far=0.05)],
     ten_classes=[asking(null=10)],
-    turned_round=[asking(turned=True)],
+    turned_round=[lambda model: not sanity(model)],
     always_true=[lambda model: True],
+    always_false=[lambda model: False],
 )
 
 answers(
     "SinusoidalPositionEmbeddings",
     right=[unet.SinusoidalPositionEmbeddings, embedding()],
     one_frequency=[embedding(frequencies=torch.ones)],
-    transposed=[embedding(lambda sines, cosines: torch.cat([sines, cosines], 1).T)],
-    cosines_first=[embedding(lambda sines, cosines: torch.cat([cosines, sines], 1))],
+    transposed=[embedding(lambda *parts: side_by_side(*parts).T)],
+    cosines_first=[embedding(lambda sines, cosines: side_by_side(cosines, sines))],
     rising=[embedding(frequencies=lambda half: 10_000 ** (-torch.arange(half) / half).flip(0))],
     interleaved=[embedding(alternating)],
     one_too_few=[embedding(frequencies=lambda half: 10_000 ** (-torch.arange(half) / (half - 1)))],

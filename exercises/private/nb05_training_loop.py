@@ -16,8 +16,8 @@ def x0_loss(model, process, x0, y, t, noise):
     return F.mse_loss(model(xt, t, y), x0)
 
 
-def jump(process, x0, t, noise):
-    kept = process.alpha_bar[t].view(-1, 1, 1, 1)
+def jump(process, x0, t, noise, shape=(-1, 1, 1, 1)):
+    kept = process.alpha_bar[t].view(shape)
     return kept.sqrt() * x0 + (1 - kept).sqrt() * noise
 
 
@@ -50,20 +50,22 @@ answers(
     ],
     not_squared=[x0_loss_with(F.l1_loss)],
     rooted=[x0_loss_with(lambda said, x0: F.mse_loss(said, x0).sqrt())],
-    columns=[
-        lambda model, process, x0, y, t, noise: F.mse_loss(
-            model((a := process.alpha_bar[t]).sqrt() * x0 + (1 - a).sqrt() * noise, t, y), x0
-        )
-    ],
+    columns=[x0_loss_with(shown=lambda *asked: jump(*asked, shape=-1))],
     no_gradient=[
         torch.no_grad()(x0_loss),
         lambda *asked: x0_loss(*asked).item(),
         lambda *asked: x0_loss(*asked).detach(),
+        lambda *asked: x0_loss(*asked).detach().requires_grad_(),
+    ],
+    goes_backward=[
+        lambda *asked: (loss := x0_loss(*asked), loss.backward())[0],
+        lambda *asked: (loss := x0_loss(*asked), loss.backward(retain_graph=True))[0],
     ],
     fresh_noise=[
-        lambda model, process, x0, y, t, noise: x0_loss(
-            model, process, x0, y, t, torch.randn_like(x0)
-        )
+        lambda *asked: x0_loss(*asked[:-1], torch.randn_like(asked[-1])),
+        lambda model, process, x0, y, *more: x0_loss(
+            model, process, x0, torch.where(torch.rand(len(y)) < 0.5, 10, y), *more
+        ),
     ],
 )
 
@@ -73,17 +75,11 @@ def dropped(y, coins, p, null_class):
     return torch.where(coins < p[y], null_class, y)
 
 
-def in_place(y, coins, p, null_class):
-    kept = y.clone()
-    kept[coins < p.gather(0, y)] = null_class
-    return kept
-
-
 answers(
     "dropped",
     right=[
         dropped,
-        in_place,
+        lambda y, coins, p, null: y.masked_fill(coins < p.gather(0, y), null),
         lambda y, coins, p, null: [
             null if coin < p[k] else k for k, coin in zip(y.tolist(), coins.tolist())
         ],
@@ -105,15 +101,14 @@ answers(
     ],
     coin_by_class=[lambda y, coins, p, null: torch.where(coins[y] < p[y], null, y)],
     typed_ten=[lambda y, coins, p, null: torch.where(coins < p[y], 10, y)],
+    ties_lost=[
+        lambda y, coins, p, null: torch.where(coins <= p[y], null, y),
+    ],
 )
 
 answers(
     "half_life",
-    right=[
-        round(math.log(0.5) / math.log(0.999)),
-        next(n for n in range(1000) if 0.999**n <= 0.5),
-        math.log(0.5) / math.log(0.999),
-    ],
+    right=[round(math.log(0.5) / math.log(0.999)), math.log(0.5) / math.log(0.999)],
     solution="half_life = round(np.log(0.5) / np.log(0.999))",
     memory_length=[1000, 999],
     linear=[500],
@@ -152,66 +147,63 @@ def divided_afterwards(model, loss, batches):
         parameter.grad /= sum(len(y) for _, y in batches)
 
 
-def one(x, batches):
-    return 1
+SHARES = {  # what a part's loss is multiplied by
+    "one": lambda x, batches: 1,
+    "alike": lambda x, batches: 1 / len(batches),
+    "size": lambda x, batches: len(x),
+    "by size": lambda x, batches: len(x) / sum(len(x) for x, _ in batches),
+}
+MEANS = ("one", "alike", "by size")
 
 
-def alike(x, batches):
-    return 1 / len(batches)
-
-
-def size(x, batches):
-    return len(x)
-
-
-def by_size(x, batches):
-    return len(x) / sum(len(x) for x, _ in batches)
-
-
-def in_parts(share, empty="before", parts=slice(None)):
-    """accumulate with a mistake: the gradients are emptied "before", "each" time, or "never"."""
+def in_parts(share, empty="before", parts=slice(None), graphs="freed"):
+    """accumulate with a mistake: gradients emptied "each" time or "never", or all graphs "kept"."""
 
     def accumulate(model, loss, batches):
+        losses = []
         if empty == "before":
             model.zero_grad()
         for x, y in batches[parts]:
             if empty == "each":
                 model.zero_grad()
-            (loss(model, x, y) * share(x, batches)).backward()
-
-    return accumulate
-
-
-def at_once(share):
-    """accumulate with one backward() at the end."""
-
-    def accumulate(model, loss, batches):
-        model.zero_grad()
-        sum(loss(model, x, y) * share(x, batches) for x, y in batches).backward()
+            losses.append(loss(model, x, y) * SHARES[share](x, batches))
+            if graphs != "at once":
+                losses[-1].backward(retain_graph=graphs == "kept")
+        if graphs == "at once":
+            sum(losses).backward()
 
     return accumulate
 
 
 answers(
     "accumulate",
-    right=[accumulate, by_hand, divided_afterwards],
-    nothing=[lambda model, loss, batches: None],
-    one_graph=[
-        at_once(by_size),
-        lambda model, loss, batches: at_once(one)(
-            model, loss, [tuple(map(torch.cat, zip(*batches)))]
+    right=[
+        accumulate,
+        by_hand,
+        divided_afterwards,
+        lambda model, loss, batches: accumulate(
+            model, loss, [(x[i:][:1], y[i:][:1]) for x, y in batches for i in range(len(x))]
         ),
     ],
-    summed=[in_parts(one), at_once(one)],
-    not_divided=[in_parts(size)],
-    parts_equal=[in_parts(alike), at_once(alike)],
-    last_only=[*(in_parts(share, "each") for share in (one, alike, by_size))],
-    first_only=[*(in_parts(share, parts=slice(1)) for share in (one, alike, by_size))],
-    old_gradient=[*(in_parts(share, "never") for share in (one, alike, by_size))],
+    nothing=[lambda model, loss, batches: None],
+    one_graph=[
+        in_parts("by size", graphs="at once"),
+        lambda model, loss, batches: accumulate(
+            model, loss, [tuple(map(torch.cat, zip(*batches)))]
+        ),
+        in_parts("by size", graphs="kept"),
+    ],
+    summed=[in_parts("one"), in_parts("one", graphs="at once")],
+    not_divided=[in_parts("size")],
+    parts_equal=[in_parts("alike"), in_parts("alike", graphs="at once")],
+    last_only=[*(in_parts(share, "each") for share in MEANS)],
+    first_only=[*(in_parts(share, parts=slice(1)) for share in MEANS)],
+    old_gradient=[*(in_parts(share, "never") for share in MEANS)],
+    left_frozen=[lambda *asked: (accumulate(*asked), asked[0].requires_grad_(False))[0]],
 )
 
 
-def update_order(zero_grad, backward, clip, step, schedule):
+def update_order(backward, clip, schedule, step, zero_grad):
     """One update: the five calls in their order."""
     zero_grad()
     backward()
@@ -223,7 +215,7 @@ def update_order(zero_grad, backward, clip, step, schedule):
 def in_order(names):
     """The calls in the order of their initials, s being the step and l the learning rate's."""
 
-    def update_order(zero_grad, backward, clip, step, schedule):
+    def update_order(backward, clip, schedule, step, zero_grad):
         acts = {"z": zero_grad, "b": backward, "c": clip, "s": step, "l": schedule}
         for name in names:
             acts[name]()
@@ -268,20 +260,16 @@ def timesteps(low=0, high=None, below=0, count=len):
 EVEN = timesteps()
 
 
-def as_called(model, x0, xt, t, y):
-    return model(xt, t, y)
-
-
 def diffusion_loss_with(
-    error=F.mse_loss, target=lambda x0, noise: noise, ask=as_called, times=EVEN, sample=torch.randn,
-    seeded=True,
-):  # fmt: skip
+    times=EVEN, sample=torch.randn, seeded=True, target=lambda x0, xt, noise: noise, **mistake
+):
     """The notebook's loss, with one mistake."""
+    loss = x0_loss_with(target=target, **mistake)
 
     def diffusion_loss(model, process, x0, y, generator=None):
         generator = generator if seeded else None
         t, noise = times(process, x0, generator), sample(x0.shape, generator=generator)
-        return error(ask(model, x0, jump(process, x0, t, noise), t, y), target(x0, noise))
+        return loss(model, process, x0, y, t, noise)
 
     return diffusion_loss
 
@@ -343,21 +331,23 @@ def itself(model, decay):
 answers(
     "diffusion_loss",
     right=[training.diffusion_loss, diffusion_loss_with()],
-    fresh_target=[diffusion_loss_with(target=lambda x0, noise: torch.randn_like(noise))],
-    image_as_target=[diffusion_loss_with(target=lambda x0, noise: x0)],
-    sees_the_clean_one=[diffusion_loss_with(ask=lambda model, x0, xt, t, y: model(x0, t, y))],
-    swapped=[diffusion_loss_with(ask=lambda model, x0, xt, t, y: model(xt, y, t))],
+    fresh_target=[diffusion_loss_with(target=lambda x0, xt, noise: torch.randn_like(noise))],
+    image_as_target=[diffusion_loss_with(target=lambda x0, xt, noise: x0)],
+    sees_the_clean_one=[diffusion_loss_with(shown=lambda process, x0, t, noise: x0)],
+    swapped=[diffusion_loss_with(swap=True)],
     one_time=[diffusion_loss_with(times=timesteps(count=lambda x0: 1))],
     no_last=[diffusion_loss_with(times=timesteps(below=-1))],
     no_first=[diffusion_loss_with(times=timesteps(low=1))],
     typed_steps=[diffusion_loss_with(times=timesteps(high=1000))],
     uniform_noise=[diffusion_loss_with(sample=torch.rand)],
-    summed=[diffusion_loss_with(lambda said, noise: F.mse_loss(said, noise, reduction="sum"))],
-    not_squared=[diffusion_loss_with(F.l1_loss)],
+    summed=[diffusion_loss_with(error=lambda *pair: F.mse_loss(*pair, reduction="sum"))],
+    not_squared=[diffusion_loss_with(error=F.l1_loss)],
     no_gradient=[
         torch.no_grad()(diffusion_loss_with()),
         lambda *asked: diffusion_loss_with()(*asked).item(),
+        lambda *asked: diffusion_loss_with()(*asked).detach().requires_grad_(),
     ],
+    goes_backward=[lambda *asked: (loss := diffusion_loss_with()(*asked), loss.backward())[0]],
     generator_ignored=[diffusion_loss_with(seeded=False)],
 )
 
