@@ -219,7 +219,7 @@ def describe(value) -> str:
     """A value as it is printed, if that is short, and its type."""
     text = repr(value)
     kind = type(value).__name__
-    return f"{text} ({kind})" if len(text) <= 60 else f"a {kind}"
+    return f"{text} ({kind})" if len(text) <= 60 else f"{kind}, a long one"
 
 
 def one_line(error: BaseException) -> str:
