@@ -10,7 +10,7 @@ from cdiff_helpers import diffusion
 @exercise("build", points=3, minutes=10)
 def linear_alpha_bar(answer, draw):
     """linear_alpha_bar(num_steps: int) -> Tensor (num_steps,)"""
-    for T in (1000, 100, draw.whole(30, 3000)):
+    for T in (1000, 100, 21, 40, draw.whole(30, 3000)):
         yield f"ᾱ for T = {T}", sketch(answer(T, shape=(T,))), 1e-5
 
 
@@ -22,14 +22,18 @@ def time_of_snr(answer, draw):
     for table, snr in cases:
         name = f"t for T = {len(table)} and a ratio of {snr:.2f}"
         yield name, answer(table, snr, shape=(), dtype="whole"), 0
+    for short in ([0.9, 0.5, 0.2, 0.1], [0.9, 0.8, 0.2], [0.3, 0.2, 0.1]):  # at 0.5 it is just 1
+        value = answer(torch.tensor(short, dtype=torch.float64), 1.0, shape=(), dtype="whole")
+        yield f"t for ᾱ = {short} and a ratio of 1", value, 0
 
 
 @exercise("bug", points=3, minutes=12)
 def noisy_at(answer, draw):
     """noisy_at(alpha_bar: (T,), x0: (B, C, H, W), t: int64 (B,), noise) -> (B, C, H, W)"""
-    for b, c, h, w in ((4, 2, 4, 4), (3, 2, 4, 5), (draw.whole(1, 6), 1, 3, 2)):
+    for b, c, h, w in ((3, 3, 3, 3), (draw.whole(2, 6), 2, 4, 5), (1, 1, 3, 2)):
         table = draw.alpha_bar(draw.whole(20, 400))
         x0, noise, t = draw.normal(b, c, h, w), draw.normal(b, c, h, w), draw.labels(b, len(table))
+        t[0] = 0
         yield f"x_t of {b} images, {w} pixels wide", answer(table, x0, t, noise, shape=x0.shape)
 
 
@@ -42,22 +46,27 @@ def variance_half_way(answer, draw):
 @exercise("build", points=4, minutes=15)
 def ideal_denoiser(answer, draw):
     """ideal_denoiser(images: (N, D), xt: (B, D), alpha_bar: float) -> (B, D)"""
-    images, noise = draw.normal(5, 3), draw.normal(4, 3)
-    for name, kept, away in (
-        ("half-way", draw.number(0.4, 0.6), 0),
-        ("where almost nothing is left", 1e-9, 0),
-        ("far from all images, with almost no noise", 1 - 1e-5, 3),
+    half = draw.number(0.4, 0.6)
+    for name, kept, away, n, b, d in (
+        ("half-way", half, 0, 5, 4, 3),
+        ("half-way, of one x_t", half, 0, 7, 1, 2),
+        ("of a single image", half, 0, 1, 2, 6),
+        ("where almost nothing is left", 1e-9, 0, 3, 6, 5),
+        ("of one x_t far from all images, with almost no noise", 1 - 1e-5, 3, 6, 1, 4),
+        ("far from all images, with almost no noise", 1 - 1e-5, 3, 5, 4, 3),
     ):
-        xt = kept**0.5 * images[:4] + (1 - kept) ** 0.5 * noise + away
+        images = draw.normal(n, d)
+        xt = kept**0.5 * images[draw.labels(b, n)] + (1 - kept) ** 0.5 * draw.normal(b, d) + away
         yield f"the estimate {name}", answer(images, xt, kept, shape=xt.shape), 1e-3
 
 
 @exercise("build", points=4, minutes=15)
 def step_back(answer, draw):
     """step_back(alpha_bar: (T,), x0, xt: (B, C, H, W), t: int, t_prev: int) -> (mean, variance)"""
-    table, t = draw.alpha_bar(60), draw.whole(20, 40)
+    table, later = draw.alpha_bar(60), draw.whole(20, 40)
     x0, xt = draw.normal(2, 1, 2, 3), draw.normal(2, 1, 2, 3)
-    for t_prev in (t - 1, draw.whole(2, 15), -1):
+    steps = ((later, later - 1), (later, draw.whole(2, 15)), (later, -1), (59, 3), (1, 0), (0, -1))
+    for t, t_prev in steps:
         mean, variance = answer.several(2, table, x0, xt, t, t_prev)
         step = f"from t = {t} to {t_prev}"
         yield f"the mean {step}", answer.tensor(mean, shape=x0.shape)

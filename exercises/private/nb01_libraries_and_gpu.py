@@ -36,64 +36,43 @@ def mixed(seed, i):
     return int(np.random.SeedSequence([seed, i]).generate_state(1)[0])
 
 
-def digested(seed, i):
-    return int.from_bytes(hashlib.sha256(f"{seed}, {i}".encode()).digest()[:4], "big")
+def hashed(text):
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def normal(generator=None):
-    return torch.randn(3, 32, 32, generator=generator)
+def batch(number, count=1):
+    """Noise from one torch generator with this seed."""
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(number))
 
 
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
+def images(noise):
+    """start_noise image by image, by noise(seed, i)."""
+
+    def start_noise(seed, count, first=0):
+        return torch.stack([torch.as_tensor(noise(seed, i)) for i in range(first, first + count)])
+
+    return start_noise
 
 
-def by(recipe, noise=normal, ignore_first=False):
+def by(recipe, change=lambda noise: noise):
     """start_noise with a torch generator for each image, seeded by recipe(seed, i)."""
-
-    def start_noise(seed, count, first=0):
-        start = 0 if ignore_first else first
-        images = range(start, start + count)
-        return torch.stack([noise(seeded(recipe(seed, i))) for i in images])
-
-    return start_noise
+    return images(lambda seed, i: change(batch(recipe(seed, i))[0]))
 
 
-def whole_batch(recipe):
-    """start_noise with one generator for a call, seeded by recipe(seed, count, first)."""
-
-    def start_noise(seed, count, first=0):
-        return torch.randn(count, 3, 32, 32, generator=seeded(recipe(seed, count, first)))
-
-    return start_noise
-
-
-def skipping(seed, count, first=0):
-    """One generator for a seed, whose first images are thrown away."""
-    return torch.randn(first + count, 3, 32, 32, generator=seeded(seed))[first:]
+def by_numpy(recipe):
+    """The same with numpy's, which takes seeds of any size."""
+    return images(lambda s, i: np.random.default_rng(recipe(s, i)).standard_normal((3, 32, 32)))
 
 
 def forked(seed, count, first=0):
     """The global generator, which gets its state back."""
-    noise = torch.empty(count, 3, 32, 32)
     with torch.random.fork_rng(devices=[]):
-        for row in range(count):
-            torch.manual_seed(mixed(seed, first + row))
-            noise[row].normal_()
-    return noise
+        return globally(torch.manual_seed)(seed, count, first)
 
 
-def globally(reseed, noise=normal):
+def globally(reseed, noise=lambda: torch.randn(3, 32, 32)):
     """start_noise from a global generator that is reseeded for each image."""
-
-    def start_noise(seed, count, first=0):
-        rows = []
-        for i in range(first, first + count):
-            reseed(mixed(seed, i))
-            rows.append(torch.as_tensor(noise()))
-        return torch.stack(rows)
-
-    return start_noise
+    return images(lambda seed, i: (reseed(mixed(seed, i)), noise())[1])
 
 
 def globally_once(seed, count, first=0):
@@ -107,37 +86,47 @@ def by_chance(seed, count, first=0):
     return start_noise(seed, count, first).flatten(1)[:, order].view(count, 3, 32, 32)
 
 
+def uniform(seed, i):
+    return torch.from_numpy(np.random.default_rng([seed, i]).random((3, 32, 32)))
+
+
 answers(
     "start_noise",
-    right=[start_noise, by(mixed), by(digested), skipping, forked],
+    right=[
+        start_noise,
+        by(mixed),
+        by(lambda seed, i: hashed(f"{seed}, {i}")),
+        lambda seed, count, first=0: batch(seed, first + count)[first:],
+        forked,
+        by_numpy(lambda seed, i: seed * 2**32 + i),
+    ],
     shared=[
         by(lambda seed, i: seed + i),
         by(lambda seed, i: seed * i),
-        by(lambda seed, i: seed ^ i),
         by(lambda seed, i: (seed + 1) * (i + 1)),
-        by(lambda seed, i: seed * 10 + i),
     ],
-    glued=[by(lambda seed, i: int(f"{seed}{i}")), by(lambda seed, i: int(f"{i}{seed}"))],
+    glued=[
+        by(lambda seed, i: int(f"{seed}{i}")),
+        by(lambda seed, i: int(f"{i}{seed}")),
+        by(lambda seed, i: hashed(f"{seed}{i}")),
+    ],
     stride=[
-        by(lambda seed, i: seed * 100 + i),
-        by(lambda seed, i: seed * 1000 + i),
-        by(lambda seed, i: seed * 10_000 + i),
-        by(lambda seed, i: seed * 1_000_000 + i),
+        by(lambda seed, i: seed * 10 + i),
+        by(lambda seed, i: seed * 1009 + i),
+        by(lambda seed, i: seed + i * 1000),
+        by(lambda seed, i: seed * 7919 + i * 104_729),
+        by(lambda seed, i: int(f"{seed}{i:06d}")),
+        by_numpy(lambda seed, i: seed * 1000 + i),
     ],
+    high_bits=[by(lambda seed, i: (seed << 31) + i), by(lambda seed, i: (seed << 31) ^ i)],
+    cut_seed=[by(lambda seed, i: mixed(seed % 2**31, i))],
     seed_without_effect=[by(lambda seed, i: i), by(lambda seed, i: seed * 2**32 + i)],
-    repeated=[
-        by(lambda seed, i: seed),
-        lambda seed, count, first=0: normal(seeded(seed)).expand(count, -1, -1, -1).clone(),
-    ],
-    by_row=[by(mixed, ignore_first=True), whole_batch(lambda seed, count, first: seed)],
-    one_generator=[
-        whole_batch(lambda seed, count, first: mixed(seed, first)),
-        whole_batch(lambda seed, count, first: seed + first),
-    ],
-    by_count=[
-        whole_batch(lambda seed, count, first: mixed(seed, count)),
-        whole_batch(lambda seed, count, first: seed + count),
-    ],
+    repeated=[by(lambda seed, i: seed)],
+    one_channel=[by(mixed, lambda noise: noise[:1].expand(3, 32, 32))],
+    first_is_one=[lambda seed, count, first=1: start_noise(seed, count, first)],
+    by_row=[lambda seed, count, first=0: batch(seed, count)],
+    one_generator=[lambda seed, count, first=0: batch(seed + first, count)],
+    by_count=[lambda seed, count, first=0: batch(mixed(seed, count), count)],
     global_state=[
         globally(torch.manual_seed),
         globally(np.random.seed, lambda: np.random.randn(3, 32, 32)),
@@ -145,13 +134,10 @@ answers(
     ],
     unseeded=[lambda seed, count, first=0: torch.randn(count, 3, 32, 32), by_chance],
     uniform=[
-        by(mixed, lambda generator: torch.rand(3, 32, 32, generator=generator)),
-        by(mixed, lambda generator: 2 * torch.rand(3, 32, 32, generator=generator) - 1),
-        by(mixed, lambda generator: 12**0.5 * (torch.rand(3, 32, 32, generator=generator) - 0.5)),
+        images(uniform),
+        images(lambda seed, i: 2 * uniform(seed, i) - 1),
+        images(lambda seed, i: 12**0.5 * (uniform(seed, i) - 0.5)),
     ],
-    scaled=[
-        by(mixed, lambda generator: normal(generator) / 3),
-        by(mixed, lambda generator: normal(generator) / 2),
-    ],
-    clamped=[by(mixed, lambda generator: normal(generator).clamp(-1, 1))],
+    scaled=[by(mixed, lambda noise: noise / 3), by(mixed, lambda noise: noise / 2)],
+    clamped=[by(mixed, lambda noise: noise.clamp(-1, 1))],
 )

@@ -19,30 +19,22 @@ def in_numpy(images):
     return x.transpose(0, 3, 1, 2)
 
 
-def channel_by_channel(images):
-    channels = []
-    for channel in images.float().unbind(1):
-        channels.append((channel - channel.mean()) / channel.std())
-    return torch.stack(channels, 1)
-
-
-def over(*dims, keepdim=True, spread=torch.std):
+def over(*dims, keepdim=True):
     """standardise with the mean and the standard deviation over these dimensions."""
 
     def standardise(images):
         x = images.float()
-        return (x - x.mean(dims, keepdim=keepdim)) / spread(x, dims, keepdim=keepdim)
+        return (x - x.mean(dims, keepdim=keepdim)) / x.std(dims, keepdim=keepdim)
 
     return standardise
 
 
 def by(formula):
-    """standardise by a formula of the bytes, the floats, and each channel's mean and deviation."""
+    """standardise by a formula of the floats, and each channel's mean and deviation."""
 
     def standardise(images):
         x = images.float()
-        mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True)
-        return formula(images, x, mean, std)
+        return formula(x, x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True))
 
     return standardise
 
@@ -52,20 +44,22 @@ answers(
     right=[
         standardise,
         in_numpy,
-        channel_by_channel,
-        lambda images: over(0, 2, 3)(images / 255),
+        lambda images: torch.stack([(c - c.mean()) / c.std() for c in images.float().unbind(1)], 1),
+        lambda images: standardise(images / 255),
         lambda images: torch.nn.functional.batch_norm(images.double(), None, None, training=True),
     ],
     one_for_all=[over(0, 1, 2, 3)],
     per_image=[over(1, 2, 3), over(2, 3)],
     per_pixel=[over(0), over(0, 1)],
     columns=[over(0, 2, 3, keepdim=False)],
-    variance=[over(0, 2, 3, spread=torch.var)],
-    not_centered=[by(lambda images, x, mean, std: x / std)],
-    not_divided=[by(lambda images, x, mean, std: x - mean)],
-    brackets=[by(lambda images, x, mean, std: x - mean / std)],
-    wrapped=[by(lambda images, x, mean, std: (images - mean.to(torch.uint8)).float() / std)],
-    two_scales=[by(lambda images, x, mean, std: (x / 255 - mean) / std)],
+    variance=[by(lambda x, mean, std: (x - mean) / std**2)],
+    not_centered=[by(lambda x, mean, std: x / std)],
+    not_divided=[by(lambda x, mean, std: x - mean)],
+    brackets=[by(lambda x, mean, std: x - mean / std)],
+    clamped=[by(lambda x, mean, std: ((x - mean) / std).clamp(-3, 3))],
+    half=[by(lambda x, mean, std: (x.half() - mean.half()) / std.half())],
+    wrapped=[by(lambda x, mean, std: (x.byte() - mean.byte()).float() / std)],
+    two_scales=[by(lambda x, mean, std: (x / 255 - mean) / std)],
     network_range=[lambda images: 2 * (images / 255) - 1, lambda images: images / 255],
 )
 
@@ -81,20 +75,21 @@ def in_arrays(labels, per_class):
     return np.sort(np.concatenate([np.flatnonzero(labels == c)[:per_class] for c in set(labels)]))
 
 
-def counting(keep, until=lambda seen, per_class: False):
-    """balanced_places in one pass: keep(how many were seen before, per_class)."""
+def one_pass(labels, per_class, classes=(), stop=False):
+    """balanced_places from the front; with `stop` it ends where all classes are full, too early."""
+    seen, kept = dict.fromkeys(classes, 0), []
+    for i, label in enumerate(labels.tolist()):
+        seen[label] = seen.get(label, 0) + 1
+        if stop and min(seen.values()) >= per_class:
+            break
+        if seen[label] <= per_class:
+            kept.append(i)
+    return kept
 
-    def balanced_places(labels, per_class):
-        seen, kept = {}, []
-        for i, label in enumerate(labels.tolist()):
-            if keep(seen.get(label, 0), per_class):
-                kept.append(i)
-            seen[label] = seen.get(label, 0) + 1
-            if until(seen, per_class):
-                break
-        return kept
 
-    return balanced_places
+def ranked(labels, per_class):
+    before = torch.nn.functional.one_hot(labels).cumsum(0).gather(1, labels[:, None])[:, 0]
+    return (before <= per_class).nonzero()[:, 0]
 
 
 def each(places_of, order=True, classes=torch.unique):
@@ -112,52 +107,21 @@ def first(places, per_class):
     return places[:per_class]
 
 
-def stopping(classes):
-    """A pass that ends where all classes are full, one image early."""
-
-    def balanced_places(labels, per_class):
-        seen, kept = dict.fromkeys(classes(labels), 0), []
-        for i, label in enumerate(labels.tolist()):
-            seen[label] += 1
-            if all(count >= per_class for count in seen.values()):
-                break
-            if seen[label] <= per_class:
-                kept.append(i)
-        return kept
-
-    return balanced_places
-
-
 answers(
     "balanced_places",
-    right=[
-        balanced_places,
-        in_arrays,
-        counting(lambda seen, most: seen < most),
-        counting(
-            lambda seen, most: seen < most,
-            lambda seen, most: len(seen) == 10 and min(seen.values()) >= most,
-        ),
-        each(first, classes=lambda labels: range(10)),
-        lambda labels, per_class: (
-            torch.nn.functional.one_hot(labels).cumsum(0).gather(1, labels[:, None])[:, 0]
-            <= per_class
-        ).nonzero()[:, 0],
-    ],
+    right=[balanced_places, in_arrays, one_pass, ranked],
     first_rows=[lambda labels, per_class: torch.arange(per_class * len(labels.unique()))],
     grouped=[each(first, order=False)],
-    one_more=[
-        counting(lambda seen, most: seen <= most),
-        each(lambda places, most: places[: most + 1]),
-    ],
-    one_less=[counting(lambda seen, most: seen < most - 1)],
+    one_more=[lambda labels, per_class: balanced_places(labels, per_class + 1)],
+    one_less=[lambda labels, per_class: balanced_places(labels, per_class - 1)],
     last_ones=[each(lambda places, most: places[-most:])],
     stops_early=[
-        stopping(lambda labels: labels.tolist()),
-        stopping(lambda labels: {*range(10), *labels.tolist()}),
+        lambda labels, per_class: one_pass(labels, per_class, set(labels.tolist()), stop=True),
+        lambda labels, per_class: one_pass(labels, per_class, range(10), stop=True),
     ],
     full_left_out=[each(lambda places, most: places[:most] if len(places) > most else places[:0])],
     counted_classes=[each(first, classes=lambda labels: range(len(labels.unique())))],
+    ten_classes=[each(first, classes=lambda labels: range(10))],
     last_class=[each(first, classes=lambda labels: range(int(labels.max())))],
     labels=[lambda labels, per_class: labels[balanced_places(labels, per_class)]],
     mask=[
@@ -225,5 +189,12 @@ answers(
         where(lambda coins: coins[:, None], 3),
         where(lambda coins: coins[:, None, None], 3),
     ],
-    in_place=[lambda x, coins: x.index_copy_(0, coins.nonzero()[:, 0], x[coins].flip(3))],
+    other_places=[
+        lambda x, coins: torch.cat([x[coins].flip(3), x[~coins]]),
+        lambda x, coins: flip_some(x, coins.sort(descending=True).values),
+    ],
+    in_place=[
+        lambda x, coins: x.index_copy_(0, coins.nonzero()[:, 0], x[coins].flip(3)),
+        lambda x, coins: flip_some(x, coins.logical_not_()),
+    ],
 )

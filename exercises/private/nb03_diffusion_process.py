@@ -17,8 +17,12 @@ def linear_alpha_bar(num_steps):
     return (1 - betas).cumprod(0)
 
 
-def betas(T):
-    return torch.linspace(1e-4, 0.02, T, dtype=torch.float64) * 1000 / T
+def betas(T, first=1e-4, last=0.02):
+    return torch.linspace(first, last, T, dtype=torch.float64) * 1000 / T
+
+
+def product(betas):
+    return (1 - betas).cumprod(0)
 
 
 def one_by_one(num_steps):
@@ -39,8 +43,20 @@ answers(
     one_step=[lambda T: 1 - betas(T)],
     betas_multiplied=[lambda T: betas(T).cumprod(0)],
     summed=[lambda T: 1 - betas(T).cumsum(0)],
-    shifted=[lambda T: torch.cat([torch.ones(1), (1 - betas(T)).cumprod(0)[:-1]])],
-    not_scaled=[lambda T: (1 - betas(T) * T / 1000).cumprod(0)],
+    shifted=[lambda T: torch.cat([torch.ones(1), product(betas(T))[:-1]])],
+    not_scaled=[lambda T: product(betas(T) * T / 1000)],
+    one_end=[
+        lambda T: product(betas(T, first=1e-4 * T / 1000)),
+        lambda T: product(betas(T, last=0.02 * T / 1000)),
+    ],
+    whole_scale=[lambda T: product(betas(T) * T / 1000 * (1000 // T))],
+    thinned=[
+        lambda T: product(betas(1000))[torch.linspace(0, 999, T).long()],
+        lambda T: product(betas(1000))[torch.arange(T) * 1000 // T],
+        lambda T: product(betas(1000))[torch.arange(1, T + 1) * 1000 // T - 1],
+    ],
+    exponential=[lambda T: torch.exp(-betas(T).cumsum(0))],
+    clamped=[lambda T: product(betas(T).clamp(max=0.5))],
 )
 
 
@@ -64,8 +80,9 @@ answers(
         lambda table, snr: torch.logit(table).lt(math.log(snr)).int().argmax(),
     ],
     amplitudes=[lambda table, snr: int((table.sqrt() / (1 - table).sqrt() >= snr).sum())],
-    only_the_signal=[lambda table, snr: int((table >= min(snr, 2)).sum())],
+    only_the_signal=[lambda table, snr: int((table >= snr).sum())],
     upside_down=[lambda table, snr: int(((1 - table) / table <= snr).sum())],
+    not_above=[lambda table, snr: int((table / (1 - table) > snr).sum())],
     one_early=[lambda table, snr: time_of_snr(table, snr) - 1],
 )
 
@@ -81,11 +98,15 @@ def per_image(alpha_bar, x0, t, noise):
     return torch.stack([a**0.5 * x + (1 - a) ** 0.5 * z for a, x, z in zip(kept, x0, noise)])
 
 
-def by_shares(signal, spread):
-    """A wrong eq. 4, from two functions of ᾱ (B, 1, 1, 1)."""
+def spread_of(a):
+    return (1 - a).sqrt()
+
+
+def by_shares(signal=torch.sqrt, spread=spread_of, view=(-1, 1, 1, 1), early=0):
+    """A wrong eq. 4: other functions of ᾱ, another shape of it, or an earlier time."""
 
     def noisy_at(alpha_bar, x0, t, noise):
-        a = alpha_bar[t].view(-1, 1, 1, 1)
+        a = alpha_bar[t - early].view(view)
         return signal(a) * x0 + spread(a) * noise
 
     return noisy_at
@@ -101,12 +122,15 @@ answers(
             + torch.einsum("b,bchw->bchw", (1 - table.gather(0, t)) ** 0.5, noise)
         ),
     ],
-    columns=[lambda table, x0, t, noise: table[t].sqrt() * x0 + (1 - table[t]).sqrt() * noise],
-    variance=[by_shares(torch.sqrt, lambda a: 1 - a)],
-    image_not_rooted=[by_shares(lambda a: a, lambda a: (1 - a).sqrt())],
-    swapped=[by_shares(lambda a: (1 - a).sqrt(), torch.sqrt)],
+    columns=[by_shares(view=-1)],
+    rows_or_channels=[by_shares(view=(-1, 1)), by_shares(view=(-1, 1, 1))],
+    variance=[by_shares(spread=lambda a: 1 - a)],
+    image_not_rooted=[by_shares(signal=lambda a: a)],
+    not_rooted=[by_shares(lambda a: a, lambda a: 1 - a)],
+    swapped=[by_shares(spread_of, torch.sqrt)],
     one_time=[lambda table, x0, t, noise: noisy_at(table, x0, t[:1].expand(len(t)), noise)],
-    not_squared_away=[by_shares(torch.sqrt, lambda a: 1 - a.sqrt())],
+    step_before=[by_shares(early=1)],
+    not_squared_away=[by_shares(spread=lambda a: 1 - a.sqrt())],
 )
 
 answers(
@@ -129,20 +153,28 @@ def ideal_denoiser(images, xt, alpha_bar):
 def image_by_image(images, xt, alpha_bar):
     rows = []
     for x in xt:
-        score = [
-            -float(((x - alpha_bar**0.5 * z) ** 2).sum()) / (1 - alpha_bar) / 2 for z in images
-        ]
-        weights = [math.exp(s - max(score)) for s in score]
+        squares = [float(((x - alpha_bar**0.5 * z) ** 2).sum()) for z in images]
+        weights = [math.exp((min(squares) - d) / (2 - 2 * alpha_bar)) for d in squares]
         rows.append(sum(w * z for w, z in zip(weights, images)) / sum(weights))
     return torch.stack(rows)
 
 
-def weighted(images, xt, kept, *, mean=None, variance=None, dim=1, root=2):
-    """The ideal denoiser, or one with a mistake in its weights."""
-    centers = (kept**0.5 if mean is None else mean) * images
-    spread = (1 - kept) if variance is None else variance
-    distance = torch.cdist(xt, centers) ** root
-    return torch.softmax(-distance / (2 * spread), dim=dim)
+def by_weights(exponents, scale=math.sqrt, weigh=lambda e: e.softmax(1)):
+    """The ideal denoiser with a mistake, by exponents(squared distances, 1 - ᾱ)."""
+
+    def ideal_denoiser(images, xt, alpha_bar):
+        distance = torch.cdist(xt, scale(alpha_bar) * images) ** 2
+        return weigh(exponents(distance, 1 - alpha_bar)) @ images
+
+    return ideal_denoiser
+
+
+def normal(distance, variance):
+    return -distance / (2 * variance)
+
+
+def shares(weights, added=0.0):
+    return weights / (weights.sum(1, keepdim=True) + added)
 
 
 answers(
@@ -155,18 +187,22 @@ answers(
         ),
     ],
     nearest=[lambda z, x, a: z[torch.cdist(x, a**0.5 * z).argmin(1)]],
-    not_scaled_down=[lambda z, x, a: weighted(z, x, a, mean=1.0) @ z],
-    standard_deviation=[lambda z, x, a: weighted(z, x, a, variance=(1 - a) ** 0.5) @ z],
-    factor_two=[lambda z, x, a: weighted(z, x, a, variance=(1 - a) / 2) @ z],
-    not_squared=[lambda z, x, a: weighted(z, x, a, root=1) @ z],
-    underflow=[
-        lambda z, x, a: (
-            (w := torch.exp(-(torch.cdist(x, a**0.5 * z) ** 2) / (2 * (1 - a))))
-            @ z
-            / w.sum(1)[:, None]
-        )
+    not_scaled_down=[by_weights(normal, scale=lambda a: 1)],
+    not_rooted=[by_weights(normal, scale=lambda a: a)],
+    standard_deviation=[by_weights(lambda d, v: normal(d, v**0.5))],
+    variance_squared=[by_weights(lambda d, v: normal(d, v**2))],
+    factor_two=[by_weights(lambda d, v: -d / v)],
+    not_squared=[by_weights(lambda d, v: normal(d**0.5, v))],
+    mean_of_squares=[
+        lambda z, x, a: by_weights(lambda d, v: normal(d / z.shape[1], v))(z, x, a),
     ],
-    over_the_batch=[lambda z, x, a: weighted(z, x, a, dim=0) @ z],
+    underflow=[by_weights(normal, weigh=lambda e: shares(e.exp()))],
+    one_maximum=[by_weights(normal, weigh=lambda e: shares((e - e.max()).exp()))],
+    hidden=[
+        by_weights(normal, weigh=lambda e: shares(e.exp(), added=1e-8)),
+        by_weights(normal, weigh=lambda e: shares(e.exp()).nan_to_num(0)),
+    ],
+    over_the_batch=[by_weights(normal, weigh=lambda e: e.softmax(0))],
 )
 
 
@@ -190,18 +226,22 @@ def by_precision(alpha_bar, x0, xt, t, t_prev):
     return variance * (prior * before**0.5 * x0 + likelihood * xt / kept**0.5), variance
 
 
-def stepping(kept_of=None, variance_of=None, before_of=None, mean_of=None):
-    """step_back with one mistake."""
+def stepping(
+    before=lambda table, t, s: table[s],
+    kept=lambda table, t, before: table[t] / before,
+    factors=lambda a, b: (a, b),
+    root=torch.sqrt,
+    variance=lambda v, kept: v,
+):
+    """step_back with a mistake in one part; s is t_prev, and a 1 ends the table."""
 
     def step_back(alpha_bar, x0, xt, t, t_prev):
-        now, one = alpha_bar[t], torch.ones((), dtype=alpha_bar.dtype)
-        before = alpha_bar[t_prev] if t_prev >= 0 else one
-        before = before_of(alpha_bar, t, t_prev, before) if before_of else before
-        kept = kept_of(alpha_bar, t) if kept_of else now / before
-        a, b = before.sqrt() * (1 - kept) / (1 - now), kept.sqrt() * (1 - before) / (1 - now)
-        a, b = mean_of(a, b, before, kept, now) if mean_of else (a, b)
-        variance = (1 - before) / (1 - now) * (1 - kept)
-        return a * x0 + b * xt, variance_of(variance, kept) if variance_of else variance
+        table = torch.cat([alpha_bar, torch.ones(1)])
+        now, earlier = table[t], before(table, t, t_prev)
+        share = kept(table, t, earlier)
+        a, b = factors(root(earlier) * (1 - share), root(share) * (1 - earlier))
+        posterior = (1 - earlier) / (1 - now) * (1 - share)
+        return (a * x0 + b * xt) / (1 - now), variance(posterior, share)
 
     return step_back
 
@@ -209,47 +249,33 @@ def stepping(kept_of=None, variance_of=None, before_of=None, mean_of=None):
 answers(
     "step_back",
     right=[step_back, by_precision],
-    beta_of_one_step=[stepping(kept_of=lambda table, t: table[t] / table[t - 1])],
-    beta_as_variance=[stepping(variance_of=lambda variance, kept: 1 - kept)],
-    standard_deviation=[stepping(variance_of=lambda variance, kept: variance.sqrt())],
-    last_entry=[stepping(before_of=lambda table, t, t_prev, before: table[t_prev])],
-    always_one_step=[
-        stepping(before_of=lambda table, t, t_prev, before: table[t - 1] if t_prev >= 0 else before)
-    ],
-    swapped=[stepping(mean_of=lambda a, b, before, kept, now: (b, a))],
-    not_rooted=[
-        stepping(
-            mean_of=lambda a, b, before, kept, now: (
-                before * (1 - kept) / (1 - now),
-                kept * (1 - before) / (1 - now),
-            )
-        )
-    ],
+    beta_of_one_step=[stepping(kept=lambda table, t, before: table[t] / table[t - 1])],
+    beta_as_variance=[stepping(variance=lambda v, kept: 1 - kept)],
+    standard_deviation=[stepping(variance=lambda v, kept: v.sqrt())],
+    last_entry=[stepping(before=lambda table, t, s: table[:-1][s])],
+    zero_is_clean=[stepping(before=lambda table, t, s: table[s if s > 0 else -1])],
+    always_one_step=[stepping(before=lambda table, t, s: table[t - 1 if s >= 0 else -1])],
+    swapped=[stepping(factors=lambda a, b: (b, a))],
+    not_rooted=[stepping(root=lambda kept: kept)],
 )
 
 
-def adding(signal, spread, draw=torch.randn_like, columns=False):
-    """A wrong add_noise."""
+def adding(noisy_at, draw=torch.randn_like):
+    """add_noise by such a function of a table."""
 
     def add_noise(x0, t, noise=None):
         noise = draw(x0) if noise is None else noise
-        a = DiffusionProcess().alpha_bar[t]
-        a = a if columns else a.view(-1, 1, 1, 1)
-        return signal(a) * x0 + spread(a) * noise, noise
+        return noisy_at(DiffusionProcess().alpha_bar, x0, t, noise), noise
 
     return add_noise
 
 
-def spread_of(a):
-    return (1 - a).sqrt()
-
-
 answers(
     "add_noise",
-    right=[DiffusionProcess().add_noise],
-    variance=[adding(torch.sqrt, lambda a: 1 - a)],
-    columns=[adding(torch.sqrt, spread_of, columns=True)],
-    uniform=[adding(torch.sqrt, spread_of, draw=torch.rand_like)],
+    right=[DiffusionProcess().add_noise, adding(noisy_at)],
+    variance=[adding(by_shares(spread=lambda a: 1 - a))],
+    columns=[adding(by_shares(view=-1))],
+    uniform=[adding(noisy_at, draw=torch.rand_like)],
     not_given=[lambda x0, t, noise=None: DiffusionProcess().add_noise(x0, t)],
     one_value=[lambda x0, t, noise=None: DiffusionProcess().add_noise(x0, t, noise)[0]],
 )
