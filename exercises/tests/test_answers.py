@@ -9,12 +9,14 @@ from collections import Counter
 from functools import cache
 
 import pytest
+import torch
 
 from cdiff_exercises.room import EXERCISES, SHOWN_SEED, first_difference, judge, run, texts
 from cdiff_exercises.submission import bound_names
 from exercises import build, hand_out
 from exercises.private import ANSWERS
 from tests.support.notebooks import as_python
+from tests.support.pretended_device import pretended
 
 ASKED = [entry for entry in EXERCISES.values() if entry.kind != "taught"]
 KNOWN = [
@@ -141,3 +143,16 @@ def test_no_cell_of_a_notebook_takes_an_exercises_name(number):
                 if isinstance(n, ast.Name)
             }
             assert not bound & names, cell.source[:80]
+
+
+@pytest.mark.slow
+def test_right_answers_pass_where_a_card_is_the_default_device():
+    """Checks run on the CPU, whatever the notebook has made its default."""
+    with pretended("cuda"):
+        torch.set_default_device("cuda")
+        try:
+            for name, _, key, value in KNOWN:
+                if key == "right":
+                    assert judge(name, run(name, value, SHOWN_SEED)), name
+        finally:
+            torch.set_default_device(None)
