@@ -24,10 +24,21 @@ from cdiff_exercises.room import (
     run,
     texts,
 )
-from exercises.hand_out import printed_bug
+from exercises.hand_out import printed_bug, solution, source_of
 from exercises.private import ANSWERS
 
 SAME = 1e-5  # relative: what differs less is another machine's last digits
+
+
+def is_whole(name: str) -> None:
+    """Raise ValueError for an exercise that lacks answers, texts, or a cell of its notebook."""
+    if name not in ANSWERS:
+        raise ValueError(f"{name} has no answers in exercises/private.")
+    keys = {*ANSWERS[name]} | ({"unchanged"} if EXERCISES[name].kind == "bug" else set())
+    if keys != texts(name).keys() - {"otherwise"}:
+        raise ValueError(f"{name}: answers {sorted(keys)}, texts {sorted(texts(name))}.")
+    if EXERCISES[name].kind != "taught":
+        source_of(name, "task"), source_of(name, "check"), solution(name)
 
 
 def known_answers(name: str) -> list[tuple[str, object]]:
@@ -64,9 +75,6 @@ def stored_form(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         ends.append([key, results.stop])
         tolerances |= results.tolerances
         tensors |= {f"{number}/{k}": v.float().contiguous() for k, v in results.values.items()}
-    keys = {"right", *(key for key, _ in ends)}
-    if keys != texts(name).keys() - {"otherwise"}:
-        raise ValueError(f"{name}: answers {sorted(keys)}, texts {sorted(texts(name))}.")
     return tensors, {"ends": json.dumps(ends), "tolerances": json.dumps(tolerances)}
 
 
@@ -86,6 +94,7 @@ def build(write: bool) -> list[str]:
     """The names of files that are not what the answers give; with `write` they are mended."""
     changed, paths = [], {EXPECTED / f"{name}.safetensors" for name in EXERCISES}
     for path in sorted(paths):
+        is_whole(path.stem)
         tensors, about = stored_form(path.stem)
         if stale(path, tensors, about):
             changed.append(path.name)
@@ -117,7 +126,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args().check
-    changed = build(write=not check)
+    try:
+        changed = build(write=not check)
+    except ValueError as error:
+        print(f"build: {error}", file=sys.stderr)
+        return 2
     if changed:
         print("stale:" if check else "written:", ", ".join(changed))
     print(proven())

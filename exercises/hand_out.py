@@ -66,7 +66,10 @@ def exercises_of(number: str) -> list[str]:
 def source_of(name: str, part: str) -> str:
     """The text of an exercise's cell in its notebook."""
     cells = read(EXERCISES[name].notebook).cells
-    return next(cell.source for cell in cells if part_of(cell) == (name, part))
+    found = [cell.source for cell in cells if part_of(cell) == (name, part)]
+    if not found:
+        raise ValueError(f"notebook {EXERCISES[name].notebook} has no cell ex-{name}-{part}.")
+    return found[0]
 
 
 @cache
@@ -100,7 +103,8 @@ def solution(name: str) -> str:
         return "\n".join([gap, BEGIN, solved, END])
     source = inspect.getsource(value)
     head, body = split(source, ast.parse(source).body[0])
-    assert gap.startswith(head), f"{name}'s signature or docstring is another in the notebook"
+    if not gap.startswith(head):
+        raise ValueError(f"{name}'s signature or docstring is another in the notebook.")
     return "\n".join([head, f"    {BEGIN}", body.rstrip(), f"    {END}"])
 
 

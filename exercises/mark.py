@@ -68,20 +68,23 @@ class Task:
     def seeds(self) -> list[list[int]]:
         return [[SHOWN_SEED], *([self.seed, 1 + i] for i in range(ROUNDS))]
 
-    def right_results(self) -> dict[str, list[Results]]:
-        """What the right answers give for the marking seeds, by exercise."""
-        return {name: [right_result(name, seed) for seed in self.seeds[1:]] for name in self.names}
+    def right_results(self) -> dict[str, list[list[Results]]]:
+        """What right answers give, by exercise, for each of the marking seeds."""
+        return {name: [right_ones(name, seed) for seed in self.seeds[1:]] for name in self.names}
 
     def most(self) -> int:
         return sum(EXERCISES[name].points for name in self.names)
 
 
-def right_result(name: str, seed: list[int]) -> Results:
-    """What the right answer gives for a seed; it failing there is our fault, no student's."""
-    results = run(name, ANSWERS[name]["right"][0], *seed)
-    if results.stop:
-        raise ValueError(f"the right answer to {name} fails for {seed}: {results.sentence}")
-    return results
+def right_ones(name: str, seed: list[int]) -> list[Results]:
+    """What the solution gives for a seed; of a predicted number what each right one gives."""
+    values = ANSWERS[name]["right"]
+    every = [
+        run(name, v, *seed) for v in (values if EXERCISES[name].kind == "predict" else values[:1])
+    ]
+    if every[0].stop:  # our fault, no student's
+        raise ValueError(f"the answer to {name} fails for {seed}: {every[0].sentence}")
+    return every
 
 
 @dataclass
@@ -110,8 +113,11 @@ def submissions(folder: Path) -> list[Student]:
         raise ValueError(f"there is no folder {folder}; expected one with a submission each.")
     students = []
     for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "__MACOSX")):
+            continue
         if path.is_dir():
-            students.append(Student(path.name, sorted(path.rglob("*.ipynb"))))
+            every = sorted(path.rglob("*.ipynb"))
+            students.append(Student(path.name, [p for p in every if "/." not in p.as_posix()]))
         elif path.suffix == ".ipynb":
             students.append(Student(path.stem, [path]))
     if not students:
@@ -255,7 +261,7 @@ def read_results(path: Path) -> list[Results]:
     return every
 
 
-def compare(student: Student, name: str, every: list[Results], right: list[Results], end: str):
+def compare(student: Student, name: str, every: list[Results], right: list, end: str):
     """All points for results that are right for all marking seeds; the shown one says why not."""
     points = EXERCISES[name].points
     if len(every) != 1 + len(right):
@@ -264,9 +270,9 @@ def compare(student: Student, name: str, every: list[Results], right: list[Resul
     verdict = judge(name, every[0])
     if not verdict:
         return student.credit(name, 0.0, verdict.sentence)
-    for results, expected in zip(every[1:], right):
-        if first_difference(results, expected) is not None:
-            told = difference(EXERCISES[name], results, expected)
+    for results, ones in zip(every[1:], right):
+        if all(first_difference(results, expected) is not None for expected in ones):
+            told = difference(EXERCISES[name], results, ones[0])
             return student.credit(name, 0.0, f"the shown cases pass, others do not: {told}")
     return student.credit(name, points, verdict.sentence)
 
@@ -304,12 +310,12 @@ def feedback(student: Student, task: Task) -> str:
 
 
 def write_marks(students: list[Student], task: Task, out: Path) -> Path:
-    """The CSV, and a page per student in `feedback/` beside it; returns that folder."""
-    pages = out.parent / "feedback"
+    """The CSV, and a numbered page per student in a folder beside it; returns that folder."""
+    pages = out.parent / f"{out.stem}-feedback"
     pages.mkdir(parents=True, exist_ok=True)
-    for student in students:
+    for number, student in enumerate(students, 1):
         name = re.sub(r"[^\w.-]", "_", student.name)
-        write_atomically(pages / f"{name}.md", feedback(student, task).encode())
+        write_atomically(pages / f"{number:03}-{name}.md", feedback(student, task).encode())
     write_atomically(out, marks_csv(students, task).encode())
     return pages
 
@@ -326,9 +332,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--memory", type=int, default=2_000, help="MB on top of torch")
     args = parser.parse_args(arguments)
     try:
-        if args.seed < 0:
-            raise ValueError(f"--seed is {args.seed}; expected a whole number from 0 on.")
-        task = Task(list(split_names(args.notebooks)), args.seed)
+        if args.seed < 0 or args.jobs < 1:
+            raise ValueError(
+                f"--seed is {args.seed}, --jobs {args.jobs}; expected 0 or more, 1 or more."
+            )
+        if not (numbers := list(split_names(args.notebooks))):
+            raise ValueError("--notebooks names none; expected such as 03 or 03,04.")
+        task = Task(numbers, args.seed)
         limits = Limits(args.timeout, args.memory, args.jobs)
         students = mark_folder(args.folder, task, limits)
         pages = write_marks(students, task, args.out)

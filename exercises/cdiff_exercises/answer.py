@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-GAP = "There is still a gap here: write it first. The hints stand above."
+GAP = "There is still a gap here: write your answer first."
 
 
 class Wrong(Exception):
@@ -86,9 +86,9 @@ class Answer:
         before, items = [tensor.clone() for tensor in given], [list(each) for each in lists]
         try:
             value = function(*args, **keywords)
-        except NotImplementedError as error:
-            raise Wrong(GAP, "gap") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if isinstance(error, NotImplementedError) and not str(error):  # torch's have a text
+                raise Wrong(GAP, "gap") from error
             sentence = f"your function raised {one_line(error)}"
             raise Wrong(sentence, f"raised {type(error).__name__}") from error
         if not all(map(same, before, given)):
@@ -133,7 +133,8 @@ class Answer:
             sentence = f"you return numbers of type {str(value.dtype)[6:]}; expected {kind}."
             raise Wrong(sentence, f"type {str(value.dtype)[6:]}")
         if shape is not None and tuple(value.shape) != tuple(shape):
-            sentence = f"you return the shape {tuple(value.shape)}; expected {tuple(shape)}."
+            size = tuple(shape) or "a single number"
+            sentence = f"you return the shape {tuple(value.shape)}; expected {size}."
             raise Wrong(sentence, f"shape {tuple(value.shape)}")
         value = value.cpu().double()
         if not value.isfinite().all():

@@ -10,6 +10,7 @@ size and shapes are checked before they are used. Every other file in the folder
 
 import argparse
 import json
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -238,8 +239,8 @@ def sentence_for(result: dict) -> str:
     return f"{seen}: {result['points']} of {LADDER[-1][1]} points; {ahead}."
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Print each folder's mark, or all that was found out as JSON."""
+def main(arguments: list[str] | None = None) -> int:
+    """Print each folder's mark, or all that was found out as JSON; returns the exit status."""
     steps = ", ".join(f"{points} points from {step:.2f}" for step, points in LADDER)
     parser = argparse.ArgumentParser(
         prog="python -m cdiff_exercises.final_task",
@@ -253,11 +254,14 @@ def main(arguments: list[str] | None = None) -> None:
     add("--json", action="store_true", help="for programs: one object a line")
     replace_unprintable()
     args = parser.parse_args(arguments)
+    if args.num_images < FEWEST_FOR_AGREEMENT:
+        parser.error(f"--num-images is {args.num_images}; expected {FEWEST_FOR_AGREEMENT} or more.")
     for folder in args.folders:
         score = final_task_score(folder, args.seed, args.num_images)
         words = f"{folder}: {score['points']} of {score['most']}. {score['sentence']}"
         print(json.dumps(score) if args.json else words)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

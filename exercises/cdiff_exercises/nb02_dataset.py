@@ -20,7 +20,7 @@ def standardise(answer, draw):
         means, deviations = value.mean((0, 2, 3)), value.std((0, 2, 3))
         yield f"the mean of each channel of {case}", means.round(decimals=4) + 0.0, 1e-3
         yield f"the standard deviation of each channel of {case}", deviations, 1e-3
-        yield f"the result for {case}", sketch(value.flatten(), 40), 1e-3
+        yield f"the result for {case}, at 40 places,", sketch(value.flatten(), 40), 1e-3
 
 
 def shuffled(draw, classes, counts):

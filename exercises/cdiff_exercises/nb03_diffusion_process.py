@@ -11,7 +11,11 @@ from cdiff_helpers import diffusion
 def linear_alpha_bar(answer, draw):
     """linear_alpha_bar(num_steps: int) -> Tensor (num_steps,)"""
     for T in (1000, 100, 21, 40, draw.whole(30, 3000)):
-        yield f"ᾱ for T = {T}", sketch(answer(T, shape=(T,))), 1e-5
+        yield (
+            f"ᾱ for T = {T}, at 16 places,",
+            sketch(answer(T, shape=(T,))),
+            1e-5,
+        )
 
 
 @exercise("build", points=3, minutes=12)
@@ -91,4 +95,8 @@ def add_noise(answer, draw):
 def cosine_alpha_bar(answer, draw):
     """cosine_alpha_bar(num_steps: int) -> float64 (T,)"""
     for T in (1000, 10):
-        yield f"ᾱ for T = {T}", sketch(answer(T, shape=(T,))), 1e-6
+        yield (
+            f"ᾱ for T = {T}, at 16 places,",
+            sketch(answer(T, shape=(T,))),
+            1e-6,
+        )

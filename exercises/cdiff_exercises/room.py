@@ -141,6 +141,8 @@ def texts(name: str) -> dict[str, str]:
     (path,) = EXPECTED.parent.glob(f"nb{EXERCISES[name].notebook}_*.ini")
     parser = configparser.ConfigParser(delimiters=("=",), interpolation=None)
     parser.read_string(path.read_text(encoding="utf-8"))
+    if name not in parser:
+        raise ValueError(f"{path.name} has no section [{name}].")
     return dict(parser[name])
 
 
@@ -233,7 +235,7 @@ class Checks:
                 f"there is no exercise {name!r}; python -m cdiff_exercises lists them"
             )
 
-        def check(answer) -> Verdict:
+        def check(answer=None) -> Verdict:
             verdict = judge(name, run(name, answer, SHOWN_SEED))
             if not verdict and "NBGRADER_EXECUTION" in os.environ:
                 raise CheckFailed(repr(verdict))

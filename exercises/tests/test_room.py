@@ -19,6 +19,10 @@ from exercises.private import ANSWERS
 FOLDER = EXPECTED.parent
 
 
+def exit_now():
+    raise SystemExit("all right")
+
+
 @pytest.mark.parametrize(
     ("function", "stop"),
     [
@@ -31,6 +35,8 @@ FOLDER = EXPECTED.parent
         (lambda x: x.no_such_thing, "raised AttributeError"),
         (lambda: 1, "raised TypeError"),
         (7, "no function"),
+        (lambda x: exit_now(), "raised SystemExit"),
+        (lambda x: torch.empty(2).unsupported(), "raised AttributeError"),
         (..., "gap"),
         (None, "gap"),
     ],
