@@ -36,6 +36,7 @@ def test_a_known_answer_gets_its_own_sentence(name, number, key, value):
     assert verdict.sentence == texts(name)[key]
 
 
+@pytest.mark.slow  # the test above notices what matters of it
 def test_what_is_stored_is_what_the_answers_give():
     assert build.build(write=False) == [], "python -m exercises.build"
 
