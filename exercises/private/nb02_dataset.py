@@ -19,12 +19,14 @@ def in_numpy(images):
     return x.transpose(0, 3, 1, 2)
 
 
-def over(*dims, keepdim=True):
+def over(*dims, keepdim=True, correction=1):
     """standardise with the mean and the standard deviation over these dimensions."""
 
     def standardise(images):
         x = images.float()
-        return (x - x.mean(dims, keepdim=keepdim)) / x.std(dims, keepdim=keepdim)
+        return (x - x.mean(dims, keepdim=keepdim)) / x.std(
+            dims, keepdim=keepdim, correction=correction
+        )
 
     return standardise
 
@@ -49,7 +51,7 @@ answers(
         lambda images: torch.nn.functional.batch_norm(images.double(), None, None, training=True),
     ],
     one_for_all=[over(0, 1, 2, 3)],
-    per_image=[over(1, 2, 3), over(2, 3)],
+    per_image=[over(*dims, correction=c) for dims in ((1, 2, 3), (2, 3)) for c in (0, 1)],
     per_pixel=[over(0), over(0, 1)],
     columns=[over(0, 2, 3, keepdim=False)],
     variance=[by(lambda x, mean, std: (x - mean) / std**2)],

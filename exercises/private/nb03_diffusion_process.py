@@ -83,7 +83,10 @@ answers(
     only_the_signal=[lambda table, snr: int((table >= snr).sum())],
     upside_down=[lambda table, snr: int(((1 - table) / table <= snr).sum())],
     not_above=[lambda table, snr: int((table / (1 - table) > snr).sum())],
-    one_early=[lambda table, snr: time_of_snr(table, snr) - 1],
+    one_early=[
+        lambda table, snr: time_of_snr(table, snr) - 1,
+        lambda table, snr: int((table / (1 - table) >= snr).nonzero()[-1]),
+    ],
 )
 
 

@@ -274,6 +274,13 @@ def diffusion_loss_with(
     return diffusion_loss
 
 
+def with_another_noise(model, process, x0, y, generator=None):
+    def another(x0, xt, noise):
+        return torch.randn(x0.shape, generator=generator)
+
+    return diffusion_loss_with(target=another)(model, process, x0, y, generator)
+
+
 answers(
     "drop_labels",
     right=[
@@ -331,7 +338,10 @@ def itself(model, decay):
 answers(
     "diffusion_loss",
     right=[training.diffusion_loss, diffusion_loss_with()],
-    fresh_target=[diffusion_loss_with(target=lambda x0, xt, noise: torch.randn_like(noise))],
+    fresh_target=[
+        diffusion_loss_with(target=lambda x0, xt, noise: torch.randn_like(noise)),
+        with_another_noise,
+    ],
     image_as_target=[diffusion_loss_with(target=lambda x0, xt, noise: x0)],
     sees_the_clean_one=[diffusion_loss_with(shown=lambda process, x0, t, noise: x0)],
     swapped=[diffusion_loss_with(swap=True)],
