@@ -117,6 +117,6 @@ def test_a_solved_notebook_runs_and_every_check_says_right(number, tmp_path, mon
         if (part_of(cell) or "  ")[1] == "check":
             cell.source = f"verdict = {cell.source}\nassert verdict, verdict"
     nbformat.write(notebook, path)
-    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", str(path)]
+    command = [sys.executable, "-m", "pytest", "-c", "pyproject.toml", "-n0", "-q", str(path)]
     done = subprocess.run(command, cwd=hand_out.HOUSE, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout[-3000:]
