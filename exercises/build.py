@@ -38,7 +38,9 @@ def is_whole(name: str) -> None:
     if keys != texts(name).keys() - {"otherwise"}:
         raise ValueError(f"{name}: answers {sorted(keys)}, texts {sorted(texts(name))}.")
     if EXERCISES[name].kind != "taught":
-        source_of(name, "task"), source_of(name, "check"), solution(name)
+        for part in ("task", "answer", "check"):
+            source_of(name, part)
+        solution(name)
 
 
 def known_answers(name: str) -> list[tuple[str, object]]:

@@ -66,10 +66,10 @@ def exercises_of(number: str) -> list[str]:
 def source_of(name: str, part: str) -> str:
     """The text of an exercise's cell in its notebook."""
     cells = read(EXERCISES[name].notebook).cells
-    found = [cell.source for cell in cells if part_of(cell) == (name, part)]
-    if not found:
+    sources = [cell.source for cell in cells if part_of(cell) == (name, part)]
+    if not sources:
         raise ValueError(f"notebook {EXERCISES[name].notebook} has no cell ex-{name}-{part}.")
-    return found[0]
+    return sources[0]
 
 
 @cache

@@ -272,8 +272,8 @@ def compare(student: Student, name: str, every: list[Results], right: list, end:
         return student.credit(name, 0.0, verdict.sentence)
     for results, ones in zip(every[1:], right):
         if all(first_difference(results, expected) is not None for expected in ones):
-            told = difference(EXERCISES[name], results, ones[0])
-            return student.credit(name, 0.0, f"the shown cases pass, others do not: {told}")
+            how = difference(EXERCISES[name], results, ones[0])
+            return student.credit(name, 0.0, f"the shown cases pass, others do not: {how}")
     return student.credit(name, points, verdict.sentence)
 
 

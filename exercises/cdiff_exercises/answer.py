@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cdiff_helpers.validation import format_value
+
 GAP = "There is still a gap here: write your answer first."
 
 
@@ -80,7 +82,7 @@ class Answer:
         With `nothing` it may return None.
         """
         if not callable(function):
-            sentence = f"this is {describe(function)}; expected a function, without brackets."
+            sentence = f"this is {format_value(function)}; expected a function, without brackets."
             raise Wrong(sentence, "no function")
         given, lists = list(tensors_in((args, keywords))), [a for a in args if isinstance(a, list)]
         before, items = [tensor.clone() for tensor in given], [list(each) for each in lists]
@@ -108,7 +110,7 @@ class Answer:
         """What the answer returns for these arguments, as that many values."""
         values = self.ask(self.value, *args, **keywords)
         if not isinstance(values, tuple | list | Tensor) or len(values) != count:
-            sentence = f"you return {describe(values)}; expected {count} values."
+            sentence = f"you return {format_value(values)}; expected {count} values."
             raise Wrong(sentence, f"not {count} values")
         return tuple(values)
 
@@ -122,7 +124,7 @@ class Answer:
         try:
             value = torch.as_tensor(value)
         except (TypeError, ValueError, RuntimeError) as error:
-            sentence = f"you return {describe(value)}; expected a tensor or numbers."
+            sentence = f"you return {format_value(value)}; expected a tensor or numbers."
             if hasattr(value, "indices"):
                 sentence += " What sorts or finds extremes returns values and indices: take one."
             raise Wrong(sentence, f"returns {type(value).__name__}") from error
@@ -148,7 +150,7 @@ class Answer:
         if names:
             kind = f"expected a dict with a number for each of {', '.join(map(repr, names))}"
             if not isinstance(self.value, dict):
-                raise Wrong(f"this is {describe(self.value)}; {kind}.", "no dict")
+                raise Wrong(f"this is {format_value(self.value)}; {kind}.", "no dict")
             if unknown := [key for key in self.value if key not in names]:
                 raise Wrong(f"your dict has the key {unknown[0]!r}; {kind}.", "another key")
             values = [self.value.get(name) for name in names]
@@ -163,7 +165,7 @@ def one_number(value) -> float:
         value = value.item()
     number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not -1e300 < value < 1e300:  # nor nan
-        raise Wrong(f"this is {describe(value)}; expected a number.", "no number")
+        raise Wrong(f"this is {format_value(value)}; expected a number.", "no number")
     return float(value)
 
 
@@ -214,13 +216,6 @@ def tensors_in(thing) -> Iterator[Tensor]:
             yield from tensors_in(each)
     elif isinstance(thing, dict) or is_dataclass(thing):
         yield from tensors_in(list((thing if isinstance(thing, dict) else vars(thing)).values()))
-
-
-def describe(value) -> str:
-    """A value as it is printed, if that is short, and its type."""
-    text = repr(value)
-    kind = type(value).__name__
-    return f"{text} ({kind})" if len(text) <= 60 else f"{kind}, a long one"
 
 
 def one_line(error: BaseException) -> str:

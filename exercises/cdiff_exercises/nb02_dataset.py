@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
-from cdiff_exercises.answer import Answer, Wrong, describe, sketch
+from cdiff_exercises.answer import Answer, Wrong, sketch
 from cdiff_exercises.room import exercise
+from cdiff_helpers.validation import format_value
 
 
 @exercise("build", points=3, minutes=10)
@@ -53,7 +54,7 @@ def batches_and_left_out(answer, draw):
     pair = pair.tolist() if isinstance(pair, torch.Tensor | np.ndarray) else pair
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         kind = "a pair of numbers, such as (10, 3)"
-        raise Wrong(f"this is {describe(answer.value)}; expected {kind}.", "no pair")
+        raise Wrong(f"this is {format_value(answer.value)}; expected {kind}.", "no pair")
     for name, value in zip(names, Answer(dict(zip(names, pair))).number(names)):
         yield name, round(value, 3)
 

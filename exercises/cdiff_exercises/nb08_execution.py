@@ -59,8 +59,8 @@ def draw_all(answer, draw):
             raise TypeError("ask for draw(labels, seed=…): the labels, and the seed by its name")
         seeds = seed + torch.arange(len(given[0]))
         calls.append(len(seeds))
-        told = torch.stack([torch.as_tensor(given[0]), seeds, 0 * seeds], dim=1)
-        return told[:, :, None, None].float().expand(-1, -1, 2, 2).clone()
+        encoded = torch.stack([torch.as_tensor(given[0]), seeds, 0 * seeds], dim=1)
+        return encoded[:, :, None, None].float().expand(-1, -1, 2, 2).clone()
 
     cases = [(4, 4, 2), (7, 3, 5), (5, 1, 0), (2, 8, 3)]
     cases += [(draw.whole(10, 40), draw.whole(2, 9), draw.whole(1, 99))]

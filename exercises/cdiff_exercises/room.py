@@ -123,10 +123,10 @@ def close(value: Tensor, expected: Tensor, tolerance: float) -> bool:
 
 def first_difference(results: Results, expected: Results) -> str | None:
     """The name of the first result that is not the expected one, "" for another end, else None."""
-    for key, wanted in expected.values.items():
+    for key, target in expected.values.items():
         if key not in results.values:
             return ""
-        if not close(results.values[key], wanted, expected.tolerances[key]):
+        if not close(results.values[key], target, expected.tolerances[key]):
             return key
     same_end = results.stop == expected.stop and results.values.keys() == expected.values.keys()
     return None if same_end else ""
@@ -159,12 +159,6 @@ def known(name: str) -> list[tuple[str, Results]]:
     return answers
 
 
-def agreeing(results: Results, expected: Results) -> list[str]:
-    """The names of the results that are the expected ones."""
-    both = [(key, results.values.get(key), wanted) for key, wanted in expected.values.items()]
-    return [k for k, value, wanted in both if value is not None and torch.equal(value, wanted)]
-
-
 def likely_mistake(name: str, results: Results) -> str | None:
     """The one mistake that gives the first wrong result; else None.
 
@@ -192,9 +186,7 @@ def judge(name: str, results: Results) -> Verdict:
             return Verdict(name, right, texts(name)[key], None if right else key)
     if slip := likely_mistake(name, results):
         return Verdict(name, False, texts(name)[slip], slip)
-    rights = [expected for key, expected in known(name) if key == "right"]  # of a predicted dict
-    nearest = max(rights, key=lambda right: len(agreeing(results, right)))  # more than one is right
-    sentence = difference(EXERCISES[name], results, nearest)
+    sentence = difference(EXERCISES[name], results, known(name)[0][1])
     more = texts(name).get("otherwise", "") if not results.stop else ""
     return Verdict(name, False, f"{sentence} {more}".strip())
 
@@ -208,28 +200,28 @@ def difference(entry: Exercise, results: Results, right: Results) -> str:
         return results.sentence
     if entry.kind == "predict":
         return f"{key}: not that."
-    value, wanted = results.values[key], right.values[key]
-    if value.shape != wanted.shape:
-        return f"{key} has the shape {tuple(value.shape)}; expected {tuple(wanted.shape)}."
+    value, expected = results.values[key], right.values[key]
+    if value.shape != expected.shape:
+        return f"{key} has the shape {tuple(value.shape)}; expected {tuple(expected.shape)}."
     if key.endswith("?"):
         return f"{key} You say {'yes' if value else 'no'}."
     if value.numel() == 1:
-        return f"{key} is {value.item():.4g}; expected {wanted.item():.4g}."
-    return f"{key} {pattern(value, wanted, right.tolerances[key])}."
+        return f"{key} is {value.item():.4g}; expected {expected.item():.4g}."
+    return f"{key} {pattern(value, expected, right.tolerances[key])}."
 
 
-def pattern(value: Tensor, wanted: Tensor, tolerance: float) -> str:
+def pattern(value: Tensor, expected: Tensor, tolerance: float) -> str:
     """What two tensors of one shape have to do with each other, in words."""
-    largest = wanted.abs() > 0.1 * wanted.abs().max()
-    factor = (value[largest] / wanted[largest]).median()
-    shift = (value - wanted).median()
-    if close(value, factor * wanted, tolerance):
+    largest = expected.abs() > 0.1 * expected.abs().max()
+    factor = (value[largest] / expected[largest]).median()
+    shift = (value - expected).median()
+    if close(value, factor * expected, tolerance):
         return f"is {factor:.4g} times what it should be, everywhere"
-    if close(value, wanted + shift, tolerance):
+    if close(value, expected + shift, tolerance):
         return f"is off by {shift:.4g} everywhere"
-    if close(value.flatten().sort()[0], wanted.flatten().sort()[0], tolerance):
+    if close(value.flatten().sort()[0], expected.flatten().sort()[0], tolerance):
         return "holds the right numbers in other places"
-    wrong = ~torch.isclose(value, wanted, rtol=tolerance, atol=tolerance)
+    wrong = ~torch.isclose(value, expected, rtol=tolerance, atol=tolerance)
     rows = wrong.flatten(1).any(1) if wrong.ndim > 1 else wrong
     place = int(rows.int().argmax())
     share = f"at {int(wrong.sum())} of {wrong.numel()} places"
@@ -237,8 +229,8 @@ def pattern(value: Tensor, wanted: Tensor, tolerance: float) -> str:
         share = (
             f"from entry {place} on" if rows[place:].all() else f"at entry {place} (and not all)"
         )
-    worst = int((value - wanted).abs().argmax())
-    pair = [each.flatten()[worst].item() for each in (value, wanted)]
+    worst = int((value - expected).abs().argmax())
+    pair = [each.flatten()[worst].item() for each in (value, expected)]
     pair = [0.0 if abs(each) < tolerance else each for each in pair]
     digits = next(n for n in (4, 6, 9) if n == 9 or f"{pair[0]:.{n}g}" != f"{pair[1]:.{n}g}")
     return f"differs {share}: for example {pair[0]:.{digits}g} for {pair[1]:.{digits}g}"

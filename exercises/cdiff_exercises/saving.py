@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
-from cdiff_exercises.answer import Wrong, describe, one_line
+from cdiff_exercises.answer import Wrong, one_line
+from cdiff_helpers.validation import format_value
 
 FROM: list[tuple] = [(os, "rename"), (os, "replace"), (shutil, "copyfile")]
 FROM += [(Path, "rename"), (Path, "replace")]  # Python 3.10's ask os for none
@@ -67,7 +68,9 @@ def saving(answer, old: bytes | None, new: bytes, error: BaseException | None = 
         if not error and moments[-1] != new:
             raise Wrong("after saving, path does not hold what was written.", "not saved")
         if place != path:
-            sentence = f"you return {describe(place)}; expected path, the Path that you were given."
+            sentence = (
+                f"you return {format_value(place)}; expected path, the Path that you were given."
+            )
             raise Wrong(sentence, "another path")
         same_file = moments[-1] is not None and path.stat().st_ino == number
         return {
