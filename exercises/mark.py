@@ -161,6 +161,8 @@ def mark_notebook(student: Student, path: Path, task: Task, right: dict, limits:
             "megabytes": limits.megabytes,
         }
         attempts = run_answers(request, folder, limits.seconds)
+        if not (folder / "flags.json").exists():
+            student.flags.append(f"{path.name}: it could not be read")
         with contextlib.suppress(OSError, ValueError):
             flags = json.loads((folder / "flags.json").read_text(encoding="utf-8"))
             student.flags += [str(flag)[:200] for flag in list(flags)[:20]]
@@ -176,14 +178,20 @@ def run_answers(request: dict, folder: Path, seconds: float) -> dict[str, str]:
     while True:
         text = json.dumps(request | {"skip": list(ends)})
         (folder / "request.json").write_text(text, encoding="utf-8")
-        end = run_once(folder, seconds)
-        with contextlib.suppress(OSError):
-            text = (folder / "started").read_text(encoding="utf-8", errors="replace")
-        started = [line for line in text.splitlines() if line not in ends]
         (folder / "started").unlink(missing_ok=True)
+        end = run_once(folder, seconds)
+        started = [line for line in lines_of(folder / "started") if line not in ends]
         ends |= dict.fromkeys(started[:100], end)
         if not end or not started or len(ends) > 100:
             return ends
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a text that a submission may have spoiled, removed, or never begun."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def run_once(folder: Path, seconds: float) -> str:

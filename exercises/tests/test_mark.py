@@ -211,6 +211,15 @@ def test_one_hostile_submission_costs_the_others_nothing(tmp_path):
     assert {s.name: s.total for s in students} == {name: CLASS[name][1] for name in names}
 
 
+def test_a_process_that_ends_before_its_first_answer_is_not_begun_again(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(mark, "run_once", lambda *asked: begun.append(asked) or "it ended")
+    hand_in(tmp_path / "class", ["untouched"])
+    (student,) = mark_folder(tmp_path / "class", TASK, Limits())
+    assert len(begun) == 1 and student.total == 0
+    assert student.flags == ["untouched.ipynb: it could not be read"]
+
+
 @posix_only
 @pytest.mark.slow
 def test_a_class_of_forty_is_marked_in_one_batch(tmp_path):
